@@ -1,0 +1,111 @@
+"""Settings: one frozen value, read once, from flags over environment over file over defaults.
+
+Every setting has one name: `port` is the flag `--port`, the variable `TOLLWAY_PORT` and the key
+`port` of `tollway.toml` in the data folder. An unknown TOLLWAY_ variable or key is an error,
+because a setting that is silently ignored is worse than one that is refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+PREFIX: Final = "TOLLWAY_"
+FILE_NAME: Final = "tollway.toml"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a process is told from outside. Durations are seconds, sizes bytes."""
+
+    data: str = "tollway-data"
+    """Folder for the SQLite database, the instance key and the control socket."""
+    host: str = "127.0.0.1"
+    port: int = 8800
+    public_url: str = ""
+    """How clients reach the gateway, e.g. https://gw.example.com; "" means http://host:port."""
+    database_url: str = ""
+    """postgresql://user:password@host/name, or "" for SQLite in the data folder."""
+    redis_url: str = ""
+    """redis://host:port/0 to share limits among processes, or "" for limits in memory."""
+    instance_key: str = ""
+    """32 bytes in base64 that seal upstream credentials and key digests; "" reads or makes DATA/instance.key."""
+    key_prefix: str = "sk-tw-"
+    opening_credits: str = "1000"
+    """Credits granted to the first account of an empty database."""
+    sandbox: bool = True
+    """Whether an empty database starts with the sandbox provider enabled."""
+    trusted_proxies: str = ""
+    """Comma-separated CIDRs whose X-Forwarded-For is believed."""
+    body_max: int = 32 * 1024 * 1024
+    answer_max: int = 64 * 1024 * 1024
+    """Largest whole (non-streamed) answer read from an upstream."""
+    connections_max: int = 20_000
+    calls_max: int = 4_000
+    """Calls in flight per process; beyond it calls are shed with 503."""
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    """Seconds a request body may take, plus one second per KiB."""
+    keep_alive_timeout: float = 75.0
+    write_timeout: float = 60.0
+    """Seconds a client may refuse to read before it is cut off."""
+    drain_timeout: float = 120.0
+    """Seconds open answers may take to finish after SIGTERM."""
+    connect_timeout: float = 5.0
+    first_byte_timeout: float = 60.0
+    idle_timeout: float = 60.0
+    total_timeout: float = 600.0
+    stream_timeout: float = 1800.0
+    log_level: str = "info"
+    show_amounts: bool = True
+    """Whether refusals name balances and limits in credits."""
+
+
+class BadSettings(ValueError):
+    """A setting that is unknown or has an impossible value; the message names where it came from."""
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Merge flags, environment, file and defaults. Raises BadSettings."""
+    known = {field.name for field in msgspec.structs.fields(Settings)}
+    from_env: dict[str, Any] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in known:
+            raise BadSettings(f"unknown setting {variable} in the environment; {_closest(name, known)}")
+        from_env[name] = value
+    given = {name: value for name, value in flags.items() if value is not None}
+    folder = Path(str(given.get("data") or from_env.get("data") or Settings().data))
+    merged = {**_from_file(folder / FILE_NAME, known), **from_env, **given}
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"bad setting: {error}") from None
+
+
+def _from_file(path: Path, known: set[str]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"{path} is not valid TOML: {error}") from None
+    for name in found:
+        if name not in known:
+            raise BadSettings(f"unknown setting {name!r} in {path}; {_closest(name, known)}")
+    return found
+
+
+def _closest(name: str, known: set[str]) -> str:
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else "see `tollway config` for all of them"

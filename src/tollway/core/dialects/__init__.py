@@ -1,0 +1,1 @@
+"""Text dialects: one package each, none knowing another."""

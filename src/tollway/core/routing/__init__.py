@@ -1,0 +1,1 @@
+"""Where a call goes: models, channels, their order, failover and health."""

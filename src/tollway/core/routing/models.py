@@ -1,0 +1,82 @@
+"""The catalogue: public models, their prices and the channels that serve them, as immutable values.
+
+A `Catalogue` is a snapshot. It is never changed; a change in the database yields a new one.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """One version of a model's price. `rates`: micro-credits per 10^6 units of each meter."""
+
+    version: int
+    rates: dict[str, int]
+    created_at: int
+    source: str = "operator"
+
+
+class Channel(Struct, frozen=True, kw_only=True):
+    """One configured upstream: a base URL, a credential and the models it serves.
+
+    `secret` is sealed (AES-GCM) and only `upstream/channels.py` opens it. `status` is "enabled"
+    or "disabled". `groups`: the groups of keys that may use it. Lower `priority` numbers go first;
+    `weight` shares traffic among equals. `options`: per-channel settings (timeouts in seconds,
+    extra headers, `bills_after_cancel`).
+    """
+
+    id: str
+    name: str
+    dialect: str
+    base_url: str
+    secret: bytes | None
+    secret_hint: str
+    groups: tuple[str, ...]
+    priority: int
+    weight: int
+    status: str
+    created_at: int
+    options: dict[str, object]
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """A model on a channel: what the upstream calls it, and what it costs us per meter (or None: unknown)."""
+
+    channel_id: str
+    upstream_model: str
+    cost: dict[str, int] | None = None
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A public model. `kind`: chat, embedding, image, ...; `status`: "enabled" or "disabled".
+
+    `context_window` and `output_max` are tokens, 0 where unknown. A model without a price
+    cannot be called. `routes` are unordered: `choose` orders them.
+    """
+
+    id: str
+    kind: str
+    provider: str
+    description: str
+    context_window: int
+    output_max: int
+    capabilities: tuple[str, ...]
+    status: str
+    created_at: int
+    price: Price | None
+    aliases: tuple[str, ...]
+    routes: tuple[Route, ...]
+
+
+class Catalogue(Struct, frozen=True, kw_only=True):
+    """A snapshot of everything routing needs. `version` grows with each change."""
+
+    version: int
+    models: dict[str, Model]
+    aliases: dict[str, str]
+    channels: dict[str, Channel]
+
+    def resolve(self, name: str) -> Model | None:
+        """The model a public name or alias stands for, enabled or not."""
+        return self.models.get(name) or self.models.get(self.aliases.get(name, ""))

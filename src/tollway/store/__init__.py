@@ -1,0 +1,1 @@
+"""The database: one Store protocol, spoken by SQLite and PostgreSQL alike."""

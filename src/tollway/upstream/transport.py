@@ -1,0 +1,104 @@
+"""The seam between flows and the network: what an outgoing request and its response look like.
+
+A transport relays and nothing else: it follows no redirect, decodes no body and keeps no cookie.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+FaultKind = Literal[
+    "dns",
+    "connect",
+    "tls",
+    "connect_timeout",
+    "write_timeout",
+    "first_byte_timeout",
+    "idle_timeout",
+    "total_timeout",
+    "reset",
+    "protocol",
+    "truncated",
+    "too_large",
+    "closed",
+]
+
+
+class Origin(Struct, frozen=True):
+    """Where connections of one pool go. `host` is a DNS name or an IP literal without brackets."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+
+
+class Deadlines(Struct, frozen=True, kw_only=True):
+    """Seconds allowed for each stage; `first_byte` counts from the request being written to the response head."""
+
+    connect: float = 5.0
+    first_byte: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class UpstreamRequest(Struct, frozen=True, kw_only=True):
+    """One request. `target` is path and query; `headers` must not name Host, Content-Length or
+    Transfer-Encoding, which the transport writes itself (with Accept-Encoding: identity).
+    """
+
+    origin: Origin
+    method: str
+    target: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    deadlines: Deadlines = Deadlines()
+
+
+class UpstreamFault(Exception):
+    """The exchange broke. `sent`: whether the upstream may have seen the request."""
+
+    def __init__(self, kind: FaultKind, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.sent = sent
+
+
+class UpstreamResponse(Protocol):
+    """A response whose head has arrived; its body is pulled. Always `close` it."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        ...
+
+    async def read_some(self) -> bytes:
+        """All body bytes that have arrived since the last call, waiting for the first; b"" at the proper end.
+
+        Raises UpstreamFault("truncated") when the body ends early, and timeouts by Deadlines.
+        """
+        ...
+
+    async def read_all(self, limit: int) -> bytes:
+        """The rest of the body. Raises UpstreamFault("too_large") beyond `limit` bytes."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back if the exchange is complete, else cut it at once. Idempotent, never blocks."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests. Cancelling `send` or a read cuts the connection at once."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Returns when the response head is here. Raises UpstreamFault."""
+        ...
+
+    async def close(self) -> None:
+        """Cut every connection."""
+        ...

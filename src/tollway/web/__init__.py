@@ -1,0 +1,1 @@
+"""HTTP towards clients: the server, the route registry and the replies."""
