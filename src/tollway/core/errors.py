@@ -93,7 +93,7 @@ class GatewayError(Exception):
     status is passed on. `retry_after_ms` becomes `Retry-After` and `retry-after-ms`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the facts of one refusal, all but two by keyword
         self,
         code: str,
         message: str,
