@@ -1,7 +1,7 @@
 """The only place that chooses a JSON library, and the strict reading of bodies we price.
 
 A body is refused unless what we parsed is exactly what was sent: duplicate keys, NaN, infinite
-numbers, lone surrogates, deep nesting and huge node counts never get past `read_object`, because
+numbers, lone surrogates, deep nesting and huge node counts never get past this module, because
 what is priced must be what is forwarded.
 """
 
@@ -23,23 +23,39 @@ class BadJSON(ValueError):
     """The body is not JSON we accept; the message says why, in words fit for the caller."""
 
 
-def read_object(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Parse a request body strictly into an object; returns it with its canonical encoding.
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse a request body strictly into an object. Raises BadJSON.
 
-    Raises BadJSON. The canonical encoding is what duplicate detection compares against; callers
-    reuse it so that the body is encoded once.
+    Duplicate keys are not found here but by `refuse_duplicates`, once the caller has encoded what
+    it will send: that way the body is encoded only once.
     """
     value = _parse(body)
     if type(value) is not dict:
         raise BadJSON(f"the body must be a JSON object, not {_kind(value)}")
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX or len(body) > NODES_MAX:
         _check_shape(value)
-    canonical = encode(value)
-    # Every member has one structural colon. Dropping a duplicate drops its colon, and nothing else
-    # changes the count unless a colon inside a string was spelled as an escape.
-    if body.count(b":") != canonical.count(b":") or b"\\u003" in body:
-        _refuse_duplicates(body)
-    return value, canonical
+    return value
+
+
+def refuse_duplicates(body: bytes, *encoded: bytes) -> None:
+    """Raise BadJSON if the body had a key twice; `encoded` are the parts the parsed body was encoded to.
+
+    Every member has one structural colon. Dropping a duplicate drops its colon, and nothing else
+    changes the count unless a colon inside a string was spelled as an escape.
+    """
+    colons = 0
+    for part in encoded:
+        colons += part.count(b":")
+    if body.count(b":") != colons or b"\\u003" in body:
+        _find_duplicate(body)
+
+
+def encode_checked(value: Any) -> bytes:
+    """Encode what came from a caller. Raises BadJSON for integers no other system would take."""
+    try:
+        return encode(value)
+    except OverflowError:
+        raise BadJSON("the body holds an integer outside the 64-bit range") from None
 
 
 def _parse(body: bytes) -> Any:
@@ -72,7 +88,7 @@ def _check_shape(value: dict[str, Any]) -> None:
     raise BadJSON(f"the body nests deeper than {DEPTH_MAX} levels")
 
 
-def _refuse_duplicates(body: bytes) -> None:
+def _find_duplicate(body: bytes) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):

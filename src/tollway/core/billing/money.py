@@ -22,6 +22,12 @@ def credits_text(micro: int) -> str:
     return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".")
 
 
+def credits_number(micro: int) -> int | float:
+    """Micro-credits as the number JSON shows. Exact up to 2^53 micro-credits; display only, never arithmetic."""
+    whole, rest = divmod(micro, MICRO)
+    return whole if rest == 0 else micro / MICRO
+
+
 def parse_credits(text: str) -> int:
     """Decimal credits as micro-credits. Raises ValueError on anything finer, larger or not a number."""
     try:

@@ -1,0 +1,217 @@
+"""A Chat Completions request, checked: what it asks for, how much it may cost, and what to send upstream.
+
+Every field the API defines is checked for its type and range, so that nonsense is refused before
+credits are held. Fields nobody here knows are passed on: the upstream may know them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from msgspec import Struct
+
+from tollway.core.dialects.openai_chat import parts, tools
+from tollway.core.errors import GatewayError
+from tollway.core.json import BadJSON, encode, encode_checked, read_object, refuse_duplicates
+
+MODEL_NAME: Final = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
+OUTPUT_MAX: Final = 10**9
+CHOICES_MAX: Final = 128
+STOPS_MAX: Final = 64
+
+Check = Callable[[str, Any], None]
+
+
+class ChatRequest(Struct, frozen=True, kw_only=True):
+    """What a chat request asks for.
+
+    `input_bound` is an upper bound of its input in tokens; `output_wanted` the tokens it allows
+    each of its `choices`, None where it leaves that open. `kept` is the canonical JSON of all it
+    said but `model` and `stream_options`.
+    """
+
+    model: str
+    stream: bool
+    include_usage: bool
+    choices: int
+    output_wanted: int | None
+    input_bound: int
+    stream_options: dict[str, Any]
+    kept: bytes
+
+    def body(self, upstream_model: str, output_cap: int | None) -> bytes:
+        """The body for one upstream; `output_cap` adds a `max_tokens` where the caller set none."""
+        head: dict[str, Any] = {"model": upstream_model}
+        if self.stream:
+            head["stream_options"] = {**self.stream_options, "include_usage": True}
+        if output_cap is not None:
+            head["max_tokens"] = output_cap
+        return encode(head)[:-1] + b"," + self.kept[1:]
+
+
+def read(raw: bytes) -> ChatRequest:
+    """Parse and check a body. Raises GatewayError naming the field."""
+    try:
+        body = read_object(raw)
+        request, removed = _read(body)
+        refuse_duplicates(raw, request.kept, removed)
+    except BadJSON as error:
+        raise GatewayError("invalid_json", _sentence(error)) from None
+    return request
+
+
+def _sentence(error: BadJSON) -> str:
+    text = str(error)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
+    for name, value in body.items():
+        check = FIELDS.get(name)
+        if check is not None and value is not None:
+            check(name, value)
+    model = body.get("model")
+    if model is None:
+        _missing("model", "the id of the model to use; GET /v1/models lists those this key may call")
+    media = parts.check_messages(body.get("messages"))
+    removed = {name: body.pop(name) for name in ("model", "stream_options") if name in body}
+    kept = encode_checked(body)
+    tools.check_tools(body.get("tools"), kept)
+    wanted = body.get("max_completion_tokens")
+    stream = body.get("stream") is True
+    options = removed.get("stream_options") or {}
+    request = ChatRequest(
+        model=model,
+        stream=stream,
+        include_usage=stream and options.get("include_usage") is True,
+        choices=body.get("n") or 1,
+        output_wanted=body.get("max_tokens") if wanted is None else wanted,
+        input_bound=len(kept) - media.encoded + media.tokens,
+        stream_options=options,
+        kept=kept,
+    )
+    return request, encode(removed)
+
+
+def _missing(name: str, what: str) -> NoReturn:
+    raise GatewayError("missing_field", f"The field {name!r} is missing: {what}.", param=name)
+
+
+def refuse(name: str, wanted: str, value: object) -> NoReturn:
+    """Say what a field must be and what it was, without echoing more than a glimpse."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    raise GatewayError("invalid_value", f"{name!r} must be {wanted}, not {shown}.", param=name)
+
+
+def _model(name: str, value: Any) -> None:
+    if type(value) is not str or not MODEL_NAME.fullmatch(value):
+        refuse(name, "a model id of 1 to 128 letters, digits and . : / @ + - _", value)
+
+
+def _boolean(name: str, value: Any) -> None:
+    if type(value) is not bool:
+        refuse(name, "true or false", value)
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(name: str, value: Any) -> None:
+        if type(value) is not int or not low <= value <= high:
+            refuse(name, f"an integer from {low} to {high}", value)
+
+    return check
+
+
+def _number(low: float, high: float) -> Check:
+    def check(name: str, value: Any) -> None:
+        if type(value) not in (int, float) or not low <= value <= high:
+            refuse(name, f"a number from {low:g} to {high:g}", value)
+
+    return check
+
+
+def _string(name: str, value: Any) -> None:
+    if type(value) is not str:
+        refuse(name, "a string", value)
+
+
+def _object(name: str, value: Any) -> None:
+    if type(value) is not dict:
+        refuse(name, "an object", value)
+
+
+def _strings(name: str, value: Any) -> None:
+    if type(value) is not list or not all(type(one) is str for one in value):
+        refuse(name, "an array of strings", value)
+
+
+def _stop(name: str, value: Any) -> None:
+    if type(value) is str:
+        return
+    if type(value) is not list or len(value) > STOPS_MAX or not all(type(one) is str for one in value):
+        refuse(name, f"a string or an array of at most {STOPS_MAX} strings", value)
+
+
+def _stream_options(name: str, value: Any) -> None:
+    _object(name, value)
+    if type(value.get("include_usage", False)) is not bool:
+        refuse(f"{name}.include_usage", "true or false", value["include_usage"])
+
+
+def _typed(name: str, value: Any) -> None:
+    if type(value) is not dict or type(value.get("type")) is not str:
+        refuse(name, "an object with a 'type'", value)
+
+
+def _metadata(name: str, value: Any) -> None:
+    _object(name, value)
+    if "user_api_key" in value:
+        _forbidden(f"{name}.user_api_key", value)
+
+
+def _forbidden(name: str, _: Any) -> None:
+    raise GatewayError(
+        "forbidden_field",
+        f"{name!r} is not accepted: upstreams and their credentials are configured by the operator. Remove the field.",
+        param=name,
+    )
+
+
+FIELDS: Final[dict[str, Check]] = {
+    "model": _model,
+    "stream": _boolean,
+    "stream_options": _stream_options,
+    "max_tokens": _integer(1, OUTPUT_MAX),
+    "max_completion_tokens": _integer(1, OUTPUT_MAX),
+    "n": _integer(1, CHOICES_MAX),
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "presence_penalty": _number(-2, 2),
+    "frequency_penalty": _number(-2, 2),
+    "seed": _integer(-(2**63), 2**63 - 1),
+    "logprobs": _boolean,
+    "top_logprobs": _integer(0, 20),
+    "logit_bias": _object,
+    "stop": _stop,
+    "response_format": _typed,
+    "tool_choice": tools.check_choice,
+    "parallel_tool_calls": _boolean,
+    "functions": tools.check_functions,
+    "user": _string,
+    "metadata": _metadata,
+    "modalities": _strings,
+    "audio": _object,
+    "prediction": _object,
+    "reasoning_effort": _string,
+    "service_tier": _string,
+    "store": _boolean,
+    "verbosity": _string,
+    "web_search_options": _object,
+    "safety_identifier": _string,
+    "prompt_cache_key": _string,
+    "api_base": _forbidden,
+    "api_key": _forbidden,
+    "base_url": _forbidden,
+}

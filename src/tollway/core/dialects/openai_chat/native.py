@@ -1,0 +1,303 @@
+"""Native relay of Chat Completions: the upstream's bytes pass, only `model` and `usage` are touched.
+
+Usage is always asked of the upstream; here it is taken out of the stream, and put back with its
+cost only if the client asked for it. Every event is decoded into a few typed fields, because a
+tariff that depends on guessing which bytes may hold usage is not one to bill by.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from tollway.core import sse
+from tollway.core.billing.money import credits_number
+from tollway.core.dialects.openai_chat.usage import read_usage
+from tollway.core.errors import GatewayError, openai_envelope
+from tollway.core.exchange import Counted, Event, Failed, Finished, FinishReason, Grew, Started
+from tollway.core.json import decode, encode
+from tollway.core.relay import BadAnswer, Fed, Receipt
+
+DONE: Final = b"[DONE]"
+ERROR_TEXT_MAX: Final = 500
+
+_REASONS: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+}
+
+
+class _Delta(Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: msgspec.Raw | None = None
+    function_call: msgspec.Raw | None = None
+    audio: msgspec.Raw | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(Struct):
+    id: str | None = None
+    model: str | None = None
+    created: int | None = None
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk, strict=False).decode
+
+
+def _size(text: str | None) -> int:
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _delta_size(delta: _Delta) -> int:
+    size = _size(delta.content)
+    if delta.reasoning_content or delta.reasoning or delta.refusal:
+        size += _size(delta.reasoning_content) + _size(delta.reasoning) + _size(delta.refusal)
+    for raw in (delta.tool_calls, delta.function_call, delta.audio):
+        if raw is not None:
+            size += len(bytes(raw)) if bytes(raw) not in (b"null", b"[]") else 0
+    return size
+
+
+def failure(error: object) -> Failed:
+    """An upstream's in-band error object as an event."""
+    if isinstance(error, dict):
+        code = error.get("code") or error.get("type")
+        message = str(error.get("message") or "no message")[:ERROR_TEXT_MAX]
+        return Failed(str(code or "error")[:64], message, {"code": code, "message": message})
+    return Failed("error", str(error)[:ERROR_TEXT_MAX])
+
+
+class NativeStream:
+    """A streamed answer. See Relay for the contract."""
+
+    streamed = True
+    content_type = b"text/event-stream; charset=utf-8"
+
+    def __init__(self, model: str, *, include_usage: bool) -> None:
+        self._model = model
+        self._model_json = encode(model)
+        self._include_usage = include_usage
+        self._split = sse.Splitter()
+        self._id = ""
+        self._created = 0
+        self._usage: dict[str, Any] | None = None
+        self._late: list[bytes] = []
+        self._done = False
+        self._finished = False
+
+    def feed(self, chunk: bytes) -> Fed:
+        events: list[Event] = []
+        out: list[bytes] = []
+        try:
+            payloads = self._split.feed(chunk)
+        except sse.EventTooLong as error:
+            raise BadAnswer(str(error)) from None
+        for payload in payloads:
+            self._take(payload, out, events)
+        return Fed(out[0] if len(out) == 1 else b"".join(out), events)
+
+    def end(self) -> Fed:
+        events: list[Event] = []
+        out: list[bytes] = []
+        for payload in self._split.end():
+            self._take(payload, out, events)
+        if not (self._done or self._finished):
+            raise BadAnswer("the stream ended without a finish reason or [DONE]")
+        return Fed(b"".join(out), events)
+
+    def _take(self, payload: bytes, out: list[bytes], events: list[Event]) -> None:
+        if payload == DONE:
+            self._done = True
+            return
+        if not payload:
+            out.append(sse.COMMENT)
+            return
+        try:
+            chunk = _decode_chunk(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadAnswer(f"an event is not a chat completion chunk: {error}") from None
+        if chunk.error is not None:
+            events.append(failure(chunk.error))
+            return
+        if not self._id and chunk.id is not None:
+            self._id, self._created = chunk.id, chunk.created or 0
+            events.append(Started(chunk.id, chunk.model or ""))
+        if chunk.choices:
+            self._see(chunk.choices, events)
+        if chunk.usage is not None:
+            self._count(chunk, payload, out, events)
+        elif self._usage is not None and not chunk.choices:
+            self._late.append(self._renamed(chunk, payload))
+        else:
+            out.append(b"data: " + self._renamed(chunk, payload) + b"\n\n")
+
+    def _see(self, choices: list[_Choice], events: list[Event]) -> None:
+        for choice in choices:
+            if choice.delta is not None:
+                size = _delta_size(choice.delta)
+                if size:
+                    events.append(Grew(size))
+            if choice.finish_reason is not None:
+                self._finished = True
+                raw = choice.finish_reason
+                events.append(Finished(_REASONS.get(raw, "other"), raw))
+
+    def _count(self, chunk: _Chunk, payload: bytes, out: list[bytes], events: list[Event]) -> None:
+        assert chunk.usage is not None
+        self._usage = chunk.usage
+        events.append(Counted(read_usage(chunk.usage)))
+        if chunk.choices:
+            # Some upstreams repeat running totals on every chunk: the content goes on, the
+            # totals wait for the last usage chunk.
+            whole = decode(payload)
+            whole["model"] = self._model
+            whole["usage"] = None
+            if not self._include_usage:
+                del whole["usage"]
+            out.append(sse.event(encode(whole)))
+
+    def _renamed(self, chunk: _Chunk, payload: bytes) -> bytes:
+        if not self._include_usage:
+            payload = payload.replace(b',"usage":null', b"")
+        if chunk.model is None or chunk.model == self._model:
+            return payload
+        theirs = encode(chunk.model)
+        changed = payload.replace(b'"model":' + theirs, b'"model":' + self._model_json, 1)
+        if changed is payload or changed == payload:
+            changed = payload.replace(b'"model": ' + theirs, b'"model": ' + self._model_json, 1)
+        if changed == payload:
+            whole = decode(payload)
+            whole["model"] = self._model
+            return encode(whole)
+        return changed
+
+    def close(self, receipt: Receipt) -> bytes:
+        out = []
+        if self._include_usage:
+            last = {
+                "id": self._id,
+                "object": "chat.completion.chunk",
+                "created": self._created,
+                "model": self._model,
+                "choices": [],
+                "usage": priced_usage(self._usage, receipt),
+            }
+            out.append(sse.event(encode(last)))
+        out.extend(sse.event(payload) for payload in self._late)
+        out.append(sse.event(DONE))
+        return b"".join(out)
+
+    def fail(self, error: GatewayError, request_id: str) -> bytes:
+        return sse.event(encode(openai_envelope(error, request_id)))
+
+    def keep_alive(self) -> bytes:
+        return sse.COMMENT
+
+
+class NativeWhole:
+    """A whole answer: one JSON object, held until it is complete and paid."""
+
+    streamed = False
+    content_type = b"application/json"
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._chunks: list[bytes] = []
+        self._answer: dict[str, Any] = {}
+
+    def feed(self, chunk: bytes) -> Fed:
+        self._chunks.append(chunk)
+        return Fed(b"", [])
+
+    def end(self) -> Fed:
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        try:
+            answer = decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise BadAnswer("the answer is not JSON") from None
+        if type(answer) is not dict:
+            raise BadAnswer("the answer is not a JSON object")
+        if answer.get("error") is not None and not answer.get("choices"):
+            return Fed(b"", [failure(answer["error"])])
+        choices = answer.get("choices")
+        if type(choices) is not list or not choices:
+            raise BadAnswer("the answer has no choices")
+        self._answer = answer
+        return Fed(b"", self._read(answer, choices))
+
+    def _read(self, answer: dict[str, Any], choices: list[Any]) -> list[Event]:
+        events: list[Event] = [Started(str(answer.get("id") or ""), str(answer.get("model") or ""))]
+        for choice in choices:
+            if type(choice) is not dict or type(message := choice.get("message")) is not dict:
+                raise BadAnswer("a choice has no message")
+            size = sum(_value_size(message.get(name)) for name in _CONTENT_FIELDS)
+            if size:
+                events.append(Grew(size))
+            reason = choice.get("finish_reason")
+            if type(reason) is str:
+                events.append(Finished(_REASONS.get(reason, "other"), reason))
+        usage = answer.get("usage")
+        if type(usage) is dict:
+            events.append(Counted(read_usage(usage)))
+        return events
+
+    def close(self, receipt: Receipt) -> bytes:
+        self._answer["model"] = self._model
+        usage = self._answer.get("usage")
+        self._answer["usage"] = priced_usage(usage if type(usage) is dict else None, receipt)
+        return encode(self._answer)
+
+    def fail(self, error: GatewayError, request_id: str) -> bytes:
+        return encode(openai_envelope(error, request_id))
+
+    def keep_alive(self) -> bytes:
+        return b""
+
+
+_CONTENT_FIELDS: Final = (
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+)
+
+
+def _value_size(value: object) -> int:
+    if not value:
+        return 0
+    return _size(value) if type(value) is str else len(encode(value))
+
+
+def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, Any]:
+    """The usage a client sees: the upstream's own fields, plus what the call cost in credits."""
+    if usage is None:
+        usage = {
+            "prompt_tokens": receipt.input,
+            "completion_tokens": receipt.output,
+            "total_tokens": receipt.input + receipt.output,
+        }
+    priced = {**usage, "cost": credits_number(receipt.charged)}
+    if receipt.estimated:
+        priced["estimated"] = True
+    return priced

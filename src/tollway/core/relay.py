@@ -1,0 +1,61 @@
+"""What every relay does: upstream bytes in, client bytes and events out, whole or streamed alike.
+
+Flows see no difference between a streamed and a whole answer, or between a native and a
+translated one. A relay holds back whatever must carry the bill until `close` hands it over, so
+that no client sees the end of an answer before the ledger has it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from tollway.core.errors import GatewayError
+from tollway.core.exchange import Event
+
+
+class Fed(NamedTuple):
+    """`out`: bytes the client may have now. `events`: what the upstream said."""
+
+    out: bytes
+    events: list[Event]
+
+
+class Receipt(NamedTuple):
+    """What the final usage shows: micro-credits charged, and whether counts are our own estimate."""
+
+    charged: int
+    estimated: bool
+    input: int
+    output: int
+
+
+class BadAnswer(ValueError):
+    """The upstream's answer is not in its dialect (HTML, broken JSON, ...); the message says how."""
+
+
+class Relay(Protocol):
+    """One answer on its way from an upstream to a client."""
+
+    streamed: bool
+    """Whether bytes go out before the end; a whole answer leaves by `close` alone."""
+    content_type: bytes
+
+    def feed(self, chunk: bytes) -> Fed:
+        """Take body bytes as they came. Raises BadAnswer."""
+        ...
+
+    def end(self) -> Fed:
+        """The upstream's body is complete. Raises BadAnswer if it is no complete answer."""
+        ...
+
+    def close(self, receipt: Receipt) -> bytes:
+        """The last bytes for the client, after settlement."""
+        ...
+
+    def fail(self, error: GatewayError, request_id: str) -> bytes:
+        """The last bytes of a stream that broke: the dialect's in-band error, no success terminator."""
+        ...
+
+    def keep_alive(self) -> bytes:
+        """Bytes that keep the client waiting without meaning anything."""
+        ...
