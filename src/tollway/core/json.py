@@ -50,14 +50,6 @@ def refuse_duplicates(body: bytes, *encoded: bytes) -> None:
         _find_duplicate(body)
 
 
-def encode_checked(value: Any) -> bytes:
-    """Encode what came from a caller. Raises BadJSON for integers no other system would take."""
-    try:
-        return encode(value)
-    except OverflowError:
-        raise BadJSON("the body holds an integer outside the 64-bit range") from None
-
-
 def _parse(body: bytes) -> Any:
     try:
         return decode(body)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tollway.core.dialects.openai_chat import parts, tools
 from tollway.core.errors import GatewayError
-from tollway.core.json import BadJSON, encode, encode_checked, read_object, refuse_duplicates
+from tollway.core.json import BadJSON, encode, read_object, refuse_duplicates
 
 MODEL_NAME: Final = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
 OUTPUT_MAX: Final = 10**9
@@ -77,7 +77,7 @@ def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
         _missing("model", "the id of the model to use; GET /v1/models lists those this key may call")
     media = parts.check_messages(body.get("messages"))
     removed = {name: body.pop(name) for name in ("model", "stream_options") if name in body}
-    kept = encode_checked(body)
+    kept = encode(body)
     tools.check_tools(body.get("tools"), kept)
     wanted = body.get("max_completion_tokens")
     stream = body.get("stream") is True

@@ -1,0 +1,1 @@
+"""Benchmarks: what the gateway costs beside nginx and beside its peers, measured in one run."""

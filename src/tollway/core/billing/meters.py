@@ -1,0 +1,125 @@
+"""What is counted and priced: the meters, and usage made into disjoint counts of them.
+
+Upstreams report inclusive totals (cached tokens are part of `input`, reasoning tokens of
+`output`); billing them as they stand would charge the same token twice. `meters_of` splits each
+token into exactly one meter, and only into meters the price knows: tokens without a rate of
+their own stay with their parent, so that nothing is free by omission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from tollway.core.exchange import Usage
+
+COUNT_MAX: Final = 10**9
+"""The largest count believed of any upstream."""
+
+
+class Meter(NamedTuple):
+    """What one unit is called, for people; `direction` says which side of the call it counts."""
+
+    unit: str
+    units: str
+    direction: str
+
+
+METERS: Final[dict[str, Meter]] = {
+    "input": Meter("input token", "input tokens", "in"),
+    "cache_read": Meter("cached input token", "cached input tokens", "in"),
+    "cache_write": Meter("cache write token", "cache write tokens", "in"),
+    "cache_write_1h": Meter("one-hour cache write token", "one-hour cache write tokens", "in"),
+    "output": Meter("output token", "output tokens", "out"),
+    "reasoning": Meter("reasoning token", "reasoning tokens", "out"),
+    "audio_in": Meter("audio input token", "audio input tokens", "in"),
+    "audio_out": Meter("audio output token", "audio output tokens", "out"),
+    "image": Meter("image", "images", "out"),
+    "image_in": Meter("input image", "input images", "in"),
+    "video_second": Meter("second of video", "seconds of video", "out"),
+    "song": Meter("song", "songs", "out"),
+    "character": Meter("character", "characters", "in"),
+    "audio_second": Meter("second of audio", "seconds of audio", "in"),
+    "call": Meter("call", "calls", "in"),
+}
+"""Every meter a rate may be set for. Rates are micro-credits per 10^6 units."""
+
+
+def clean_count(value: object) -> tuple[int, bool]:
+    """A count as an upstream reported it, clamped to 0..10^9, and whether it was absurd.
+
+    Absent (None) is zero and no anomaly. Booleans, floats and strings are not counts.
+    """
+    if value is None:
+        return 0, False
+    if type(value) is not int:
+        return 0, True
+    if 0 <= value <= COUNT_MAX:
+        return value, False
+    return (0 if value < 0 else COUNT_MAX), True
+
+
+def meters_of(usage: Usage, rates: Mapping[str, int]) -> dict[str, int]:
+    """Disjoint counts per meter; meters that counted nothing are absent.
+
+    The input side sums to `usage.input` and the output side to `usage.output`, whatever the
+    details claim: a detail larger than what is left of its total is cut to it. A token that is
+    both cached and audio counts as cached. `cache_write` and `cache_write_1h` are apart from each
+    other; one-hour writes without a rate are priced as ordinary writes. A price with a rate for
+    `call` adds one call.
+    """
+    found: dict[str, int] = {}
+    write, write_1h = usage.cache_write, usage.cache_write_1h
+    if write_1h and "cache_write_1h" not in rates:
+        write, write_1h = write + write_1h, 0
+    _split(
+        found,
+        rates,
+        "input",
+        usage.input,
+        (
+            ("cache_read", usage.cache_read),
+            ("cache_write", write),
+            ("cache_write_1h", write_1h),
+            ("audio_in", usage.audio_in),
+        ),
+    )
+    _split(
+        found,
+        rates,
+        "output",
+        usage.output,
+        (("reasoning", usage.reasoning), ("audio_out", usage.audio_out)),
+    )
+    if "call" in rates:
+        found["call"] = 1
+    return found
+
+
+def _split(
+    found: dict[str, int],
+    rates: Mapping[str, int],
+    parent: str,
+    total: int,
+    parts: tuple[tuple[str, int], ...],
+) -> None:
+    rest = total
+    for name, count in parts:
+        if count and name in rates:
+            taken = min(count, rest)
+            if taken:
+                found[name] = taken
+                rest -= taken
+    if rest:
+        found[parent] = rest
+
+
+def contradictory(usage: Usage) -> bool:
+    """Whether the details cannot be parts of their totals, which makes the bill a matter of interpretation."""
+    parts_in = usage.cache_read + usage.cache_write + usage.cache_write_1h
+    return (
+        parts_in > usage.input
+        or usage.audio_in > usage.input
+        or usage.reasoning > usage.output
+        or usage.audio_out > usage.output
+    )

@@ -1,0 +1,139 @@
+"""What a call costs, and how much to reserve before it is made.
+
+All arithmetic is in integers: rates are micro-credits per 10^6 units of a meter, and a call is
+rounded up once, on its total. Estimates are upper bounds of what the call can cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from tollway.core.billing.money import AMOUNT_MAX
+from tollway.core.errors import GatewayError
+
+UNITS: Final = 1_000_000
+OUTPUT_UNKNOWN: Final = 8192
+"""Output tokens reserved when neither the request nor the catalogue bounds them.
+
+Enough for nearly every answer, small enough not to freeze a wallet. It is a reservation and not a
+cap: a longer answer is charged beyond its hold if the wallet affords it.
+"""
+
+_TEXT_IN: Final = ("input", "cache_read", "cache_write", "cache_write_1h")
+_TEXT_OUT: Final = ("output", "reasoning")
+
+
+class Priced(Protocol):
+    """What this module needs to know of a model's price."""
+
+    @property
+    def rates(self) -> dict[str, int]: ...
+
+
+class Sold(Protocol):
+    """What this module needs to know of a model. `context_window` and `output_max`: tokens, 0 if unknown."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def context_window(self) -> int: ...
+    @property
+    def output_max(self) -> int: ...
+    @property
+    def price(self) -> Priced | None: ...
+
+
+class Estimate(Struct, frozen=True):
+    """An upper bound of a call. `amount` is micro-credits; `output_tokens` is per choice.
+
+    `clamped_output`: the output limit that must be sent upstream, because the wallet affords no
+    more; None when the request may go as it is. `bounded`: whether `amount` really is the most
+    the call can cost; False when nobody knows how long the answer may get.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    amount: int
+    clamped_output: int | None
+    bounded: bool
+
+
+def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
+    """Micro-credits for disjoint counts: the exact sum, rounded up once. Meters without a rate are free."""
+    total = 0
+    for meter, count in meters.items():
+        rate = rates.get(meter)
+        if rate:
+            total += count * rate
+    return -(-total // UNITS)
+
+
+def estimate(  # noqa: PLR0913 - the facts of one request, the last by keyword
+    input_bound: int,
+    output_wanted: int | None,
+    n: int,
+    model: Sold,
+    available: int | None,
+    *,
+    audio: bool = False,
+) -> Estimate:
+    """Bound what a call can cost.
+
+    `input_bound`: input tokens at most; the bytes of the request's JSON will do, because a token is
+    at least one byte and the template around a message is shorter than its JSON. `output_wanted`: the
+    caller's own limit per choice. `available`: micro-credits the wallet has, None if unknown.
+    `audio`: whether audio goes in or may come out. Input is bounded by the dearest input rate,
+    because it is the upstream that decides what is read from or written to a cache.
+
+    Without a limit of the caller's, output is reserved up to the model's maximum or what
+    `available` affords, at least one token; when even that is too much the hold will be refused.
+    A limit the caller gave is never lowered behind its back. Raises GatewayError
+    (model_not_available) for a model without a price.
+    """
+    price = model.price
+    if price is None:
+        raise GatewayError("model_not_available", f"{model.id!r} has no price yet", param="model")
+    rates = price.rates
+    input_tokens = min(input_bound, model.context_window) if model.context_window else input_bound
+    rate_in, rate_out = _dearest(rates, _TEXT_IN), _dearest(rates, _TEXT_OUT)
+    if audio:
+        rate_in = max(rate_in, rates.get("audio_in", 0))
+        rate_out = max(rate_out, rates.get("audio_out", 0))
+    fixed = input_tokens * rate_in + rates.get("call", 0)
+    per_token = rate_out * n
+    output, clamp = _output(output_wanted, model.output_max), None
+    if output_wanted is None and available is not None and per_token:
+        affordable = max(1, (available * UNITS - fixed) // per_token)
+        if affordable < output:
+            output = clamp = affordable
+    amount = -(-(fixed + output * per_token) // UNITS)
+    bounded = clamp is not None or output_wanted is not None or model.output_max > 0
+    return Estimate(input_tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
+
+
+def _dearest(rates: Mapping[str, int], meters: tuple[str, ...]) -> int:
+    dearest = 0
+    for meter in meters:
+        rate = rates.get(meter, 0)
+        if rate > dearest:
+            dearest = rate
+    return dearest
+
+
+def _output(wanted: int | None, output_max: int) -> int:
+    if wanted is None:
+        return output_max or OUTPUT_UNKNOWN
+    return min(wanted, output_max) if output_max else wanted
+
+
+def estimate_tokens(chunks: int, text_bytes: int) -> int:
+    """Our own count of tokens where the upstream reported none: an estimate that never is 0 for text.
+
+    A content event carries at least one token in practice, and a token averages about four bytes
+    of text; the larger of the two is nearer the truth, because upstreams that batch tokens make
+    few large events and those that do not make many small ones. Whole texts pass `chunks` 0.
+    """
+    return max(chunks, -(-text_bytes // 4))

@@ -1,0 +1,97 @@
+"""Channels and the models they serve, as rows and as values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from tollway.core import json
+from tollway.core.routing.models import Channel
+from tollway.store import schema
+from tollway.store.insert import insert_once
+
+
+def add(conn: Connection, channel: Channel) -> None:
+    """Insert a channel; its `secret` is already sealed."""
+    conn.execute(
+        insert(schema.channel).values(
+            id=channel.id,
+            name=channel.name,
+            dialect=channel.dialect,
+            base_url=channel.base_url,
+            secret=channel.secret,
+            secret_hint=channel.secret_hint,
+            groups=json.encode(channel.groups).decode(),
+            priority=channel.priority,
+            weight=channel.weight,
+            status=channel.status,
+            options=json.encode(channel.options).decode(),
+            created_at=channel.created_at,
+        )
+    )
+
+
+def by_reference(conn: Connection, reference: str) -> Channel | None:
+    """A channel by its id or its name."""
+    table = schema.channel
+    found = conn.execute(select(table).where((table.c.id == reference) | (table.c.name == reference))).first()
+    return None if found is None else to_channel(found)
+
+
+def listed(conn: Connection) -> list[Channel]:
+    """Every channel, first the ones that are tried first."""
+    table = schema.channel
+    return [to_channel(row) for row in conn.execute(select(table).order_by(table.c.priority, table.c.name))]
+
+
+def set_status(conn: Connection, channel_id: str, status: str) -> None:
+    """Make a channel "enabled" or "disabled"."""
+    conn.execute(update(schema.channel).where(schema.channel.c.id == channel_id).values(status=status))
+
+
+def remove(conn: Connection, channel_id: str) -> None:
+    """Delete a channel and its routes; calls and attempts keep its id."""
+    conn.execute(delete(schema.route).where(schema.route.c.channel_id == channel_id))
+    conn.execute(delete(schema.channel).where(schema.channel.c.id == channel_id))
+
+
+def add_route(conn: Connection, *, channel_id: str, model_id: str, upstream_model: str, now: int) -> bool:
+    """Let a channel serve a model; True unless it already did."""
+    return insert_once(
+        conn,
+        schema.route,
+        {
+            "channel_id": channel_id,
+            "model_id": model_id,
+            "upstream_model": upstream_model,
+            "created_at": now,
+        },
+    )
+
+
+def routes(conn: Connection) -> dict[str, dict[str, str]]:
+    """For each channel id, its upstream model by public model."""
+    table = schema.route
+    found: dict[str, dict[str, str]] = {}
+    for row in conn.execute(select(table).order_by(table.c.channel_id, table.c.model_id)):
+        found.setdefault(row.channel_id, {})[row.model_id] = row.upstream_model
+    return found
+
+
+def to_channel(row: Row[Any]) -> Channel:
+    """A row of the channel table as a value."""
+    return Channel(
+        id=row.id,
+        name=row.name,
+        dialect=row.dialect,
+        base_url=row.base_url,
+        secret=row.secret,
+        secret_hint=row.secret_hint,
+        groups=tuple(json.decode(row.groups)),
+        priority=row.priority,
+        weight=row.weight,
+        status=row.status,
+        created_at=row.created_at,
+        options=json.decode(row.options),
+    )
