@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from bench import peers, processes
@@ -23,7 +22,11 @@ from bench.nginx import nginx_command
 from bench.upstream import MODEL
 from tollway.core.json import decode
 
+LIMITS: Final = ("--rpm", "1000000000", "--tpm", "1000000000000", "--concurrency", "10000")
+"""Tollway's key has every rate limit, out of reach, so that checking them is part of what is measured."""
 READY_SECONDS: Final = 120.0
+COMMAND_SECONDS: Final = 120.0
+_FOREIGN: Final = ("TOLLWAY_", "PYTHONDONTWRITEBYTECODE")
 CHAT: Final = "/v1/chat/completions"
 
 
@@ -39,6 +42,7 @@ class Site(Struct, frozen=True):
     core: int | None
     database_url: str = ""
     renamed: bool = False
+    budget: bool = False
     prefix: tuple[str, ...] = ()
     """Put before the command, for example a profiler."""
 
@@ -50,7 +54,7 @@ class Running(Struct):
     streamed: Target
     process: subprocess.Popen[bytes] | None = None
     version: str = ""
-    check: Callable[[int], str | None] = lambda _calls: None
+    check: Callable[[], str | None] = lambda: None
 
 
 class Contender(Struct, frozen=True):
@@ -61,7 +65,9 @@ class Contender(Struct, frozen=True):
     start: Callable[[Site, contextlib.ExitStack], Running]
 
 
-def launch(site: Site, stack: contextlib.ExitStack, command: list[str], environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def launch(
+    site: Site, stack: contextlib.ExitStack, command: list[str], environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a command that is stopped when `stack` closes; its output is in FOLDER/log."""
     log = stack.enter_context((site.folder / "log").open("ab"))
     full = [*site.prefix, *command]
@@ -70,7 +76,7 @@ def launch(site: Site, stack: contextlib.ExitStack, command: list[str], environ:
     return process
 
 
-def log_tail(folder: Path, lines: int = 15) -> str:
+def log_tail(folder: Path, lines: int = 6) -> str:
     """The last lines a contender printed."""
     with contextlib.suppress(OSError):
         return "\n".join((folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
@@ -88,7 +94,7 @@ def get(port: int, path: str, timeout: float = 2.0) -> int:
 def wait_ready(process: subprocess.Popen[bytes], port: int, path: str, folder: Path) -> None:
     """Poll `path` until it answers 200. Raises Refused if the process ends or stays silent."""
     deadline = time.monotonic() + READY_SECONDS
-    for _ in _until(deadline, 0.01):
+    for _ in _until(deadline, 0.005):
         if process.poll() is not None:
             raise Refused(f"it ended with code {process.returncode} before it was ready:\n{log_tail(folder)}")
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -113,21 +119,35 @@ def start_nginx(site: Site, stack: contextlib.ExitStack) -> Running:
     found = nginx_command(site.folder, port, site.upstream)
     if found is None:
         raise Refused("nginx is not installed; run: apt-get install nginx-light")
-    process = launch(site, stack, found.command)
+    process = launch(site, stack, found.words)
     wait_ready(process, port, "/v1/models", site.folder)
     return Running(Target(port, CHAT, MODEL), Target(port, "/streamed" + CHAT, MODEL), process, found.version)
 
 
 def tollway_environ() -> dict[str, str]:
-    """The environment for tollway: none of the caller's settings or provider keys, and credits enough for any load."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TOLLWAY_") and not name.endswith("_API_KEY")}
-    return {**kept, "TOLLWAY_OPENING_CREDITS": "1000000000", "NO_COLOR": "1"}
+    """The environment for tollway: none of the caller's settings or provider keys, and credits enough for any load.
+
+    Byte code is kept, as in every installation, even where the caller's environment forbids writing it.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_FOREIGN) and not name.endswith("_API_KEY")
+    }
+    cache = str(peers.SCRATCH / "bytecode")
+    return {**kept, "TOLLWAY_OPENING_CREDITS": "1000000000", "NO_COLOR": "1", "PYTHONPYCACHEPREFIX": cache}
 
 
 def tollway_run(site: Site, *words: str) -> bytes:
     """Run one tollway command to its end; returns its stdout. Raises Refused with its messages."""
     command = [*peers.tollway_command(), *words, *_where(site)]
-    done = subprocess.run(command, capture_output=True, env=tollway_environ(), timeout=60, check=False, cwd=site.folder)
+    environ = tollway_environ()
+    try:
+        done = subprocess.run(
+            command, capture_output=True, env=environ, timeout=COMMAND_SECONDS, check=False, cwd=site.folder
+        )
+    except subprocess.TimeoutExpired:
+        raise Refused(f"`tollway {' '.join(words)}` did not end within {COMMAND_SECONDS:.0f} s") from None
     if done.returncode != 0:
         text = (done.stderr or done.stdout).decode(errors="replace").strip()
         raise Refused(f"`tollway {' '.join(words)}` ended with code {done.returncode}:\n{text[-1500:]}")
@@ -148,14 +168,15 @@ def start_tollway(site: Site, stack: contextlib.ExitStack) -> Running:
     base = f"http://127.0.0.1:{site.upstream}/v1"
     channel = ("channel", "add", "--name", "bench", "--dialect", "openai_chat", "--base-url", base)
     tollway_run(site, *channel, "--model", f"{model}={MODEL}", "-o", "json")
-    made = decode(tollway_run(site, "key", "create", "--name", "bench", "-o", "json"))
+    budget = ("--budget", "100000000") if site.budget else ()
+    made = decode(tollway_run(site, "key", "create", "--name", "bench", *LIMITS, *budget, "-o", "json"))
     target = Target(port, CHAT, model, {"Authorization": f"Bearer {made['key']}"})
 
-    def check(_calls: int) -> str | None:
+    def check() -> str | None:
         try:
             tollway_run(site, "credits", "verify")
         except Refused as refused:
-            return f"its books do not balance: {refused}"
+            return f"its books were not proved: {refused}\n{log_tail(site.folder)}"
         return None
 
     return Running(target, target, process, peers.tollway_version(), check)
@@ -166,7 +187,12 @@ def start_litellm(site: Site, stack: contextlib.ExitStack) -> Running:
     command = peers.litellm_command(site.folder, port, site.upstream)
     if command is None:
         raise Refused("litellm is not installed; run: python -m bench --install litellm")
-    environ = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "DO_NOT_TRACK": "1"}
+    environ = {
+        **os.environ,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+        "DO_NOT_TRACK": "1",
+    }
     process = launch(site, stack, command.words, environ)
     wait_ready(process, port, "/health/liveliness", site.folder)
     target = Target(port, CHAT, MODEL, {"Authorization": f"Bearer {peers.LITELLM_KEY}"})
@@ -178,7 +204,9 @@ def start_portkey(site: Site, stack: contextlib.ExitStack) -> Running:
     command = peers.portkey_command(port)
     if command is None:
         raise Refused("portkey is not installed; run: python -m bench --install portkey")
-    process = launch(site, stack, command.words, {**os.environ, "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"})
+    process = launch(
+        site, stack, command.words, {**os.environ, "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}
+    )
     wait_ready(process, port, "/", site.folder)
     base = f"http://127.0.0.1:{site.upstream}/v1"
     headers = {"Authorization": "Bearer bench", "x-portkey-provider": "openai", "x-portkey-custom-host": base}
@@ -201,8 +229,3 @@ def by_name(name: str) -> Contender:
         if contender.name == name:
             return contender
     raise Refused(f"no contender {name!r}; there are {', '.join(one.name for one in CONTENDERS)}")
-
-
-def described() -> bytes:
-    """The table as JSON, for the results."""
-    return msgspec.json.encode({one.name: one.what for one in CONTENDERS})

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
@@ -44,12 +44,16 @@ class Shape(Struct, frozen=True):
 
 
 class Outcome(Struct):
-    """What one run saw. Times in seconds; `firsts` are times to the first byte of an answer."""
+    """What one run saw. Times in seconds; `firsts` are times to the first byte of an answer.
+
+    `frames` counts the HTTP chunks of all bodies, so that a gateway which merges a stream's chunks is seen.
+    """
 
     requests: int = 0
     seconds: float = 0.0
     latencies: list[float] = []
     firsts: list[float] = []
+    frames: int = 0
     wrong: Counter[str] = msgspec.field(default_factory=Counter)
     reconnects: int = 0
 
@@ -156,8 +160,7 @@ class _Connection(asyncio.Protocol):
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are not registered as ones
 
     def send(self) -> None:
         self._busy = True
@@ -176,6 +179,9 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)
 
+    def on_chunk_header(self) -> None:
+        self._load.outcome.frames += 1
+
     def on_message_complete(self) -> None:
         if not self._busy:
             self._fail("an answer to no request")
@@ -185,7 +191,11 @@ class _Connection(asyncio.Protocol):
         self._parts.clear()
         self._busy = False
         status = self._parser.get_status_code()
-        problem = self._load.check(body) if status == 200 else f"status {status}: {body[:200].decode(errors='replace')}"
+        problem = (
+            self._load.check(body)
+            if status == 200
+            else f"status {status}: {body[:200].decode(errors='replace')}"
+        )
         self._load.answered(problem, now - self._sent_at, self._first_at - self._sent_at)
         if self._parser.should_keep_alive():
             self._load.free(self)
@@ -200,7 +210,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._load.outcome.wrong[problem] += 1
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         if self._busy:
             self._fail("the connection closed before the answer was complete")
         self._load.lost(self)

@@ -58,7 +58,9 @@ def nginx_command(folder: Path, port: int, upstream: int) -> Command | None:
         return None
     user = "user root;" if os.geteuid() == 0 else ""
     file = folder / "nginx.conf"
-    file.write_text(_TEMPLATE.format(folder=folder, port=port, upstream=upstream, user=user), encoding="utf-8")
+    file.write_text(
+        _TEMPLATE.format(folder=folder, port=port, upstream=upstream, user=user), encoding="utf-8"
+    )
     told = subprocess.run([binary, "-v"], capture_output=True, text=True, check=False, timeout=10)
     words = [binary, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(file)]
     return Command(words, told.stderr.strip().removeprefix("nginx version: "))

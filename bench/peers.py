@@ -13,8 +13,10 @@ from typing import Final
 from msgspec import Struct
 
 SCRATCH: Final = Path(__file__).parent / ".scratch"
-LITELLM: Final = "litellm[proxy]==1.109.1"
+LITELLM: Final = "litellm[proxy]==1.106.2"
 PORTKEY: Final = "@portkey-ai/gateway@1.15.2"
+PORTKEY_OVERRIDES: Final = {"@hono/node-server": "1.13.8"}
+"""With 1.14.2 and later Portkey answers 500 to every stream, because it changes headers that are immutable (its issue 1389)."""
 LITELLM_KEY: Final = "sk-bench-0123456789"
 
 
@@ -48,7 +50,17 @@ def litellm_command(folder: Path, port: int, upstream: int) -> Command | None:
     }
     file = folder / "litellm.yaml"
     file.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
-    words = [str(binary), "--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+    words = [
+        str(binary),
+        "--config",
+        str(file),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--num_workers",
+        "1",
+    ]
     return Command(words, LITELLM)
 
 
@@ -64,13 +76,28 @@ def portkey_command(port: int) -> Command | None:
 def install(name: str) -> None:
     """Install one peer from its package registry into bench/.scratch. Raises CalledProcessError or KeyError."""
     folder = SCRATCH / name
+    folder.mkdir(parents=True, exist_ok=True)
+    python = str(folder / "bin" / "python")
     steps = {
         "litellm": [
-            ["uv", "venv", "--python", sys.executable, str(folder)],
-            ["uv", "pip", "install", "--python", str(folder / "bin" / "python"), LITELLM],
+            ["uv", "venv", "--allow-existing", "--python", sys.executable, str(folder)],
+            ["uv", "pip", "install", "--python", python, LITELLM],
         ],
-        "portkey": [["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), PORTKEY]],
+        "portkey": [
+            [
+                "npm",
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--ignore-scripts",
+                "--prefix",
+                str(folder),
+                PORTKEY,
+            ]
+        ],
     }[name]
-    folder.mkdir(parents=True, exist_ok=True)
+    if name == "portkey":
+        wanted = {"private": True, "overrides": PORTKEY_OVERRIDES}
+        (folder / "package.json").write_text(json.dumps(wanted), encoding="utf-8")
     for words in steps:
         subprocess.run(words, check=True)

@@ -13,7 +13,7 @@ import asyncio
 import gc
 import json
 import signal
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import uvloop
@@ -39,7 +39,11 @@ def usage(completion: int) -> dict[str, Any]:
 
 def response(status: bytes, body: bytes, content_type: bytes = b"application/json") -> bytes:
     """A whole HTTP/1.1 answer with Content-Length."""
-    head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (status, content_type, len(body))
+    head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
+        status,
+        content_type,
+        len(body),
+    )
     return head + body
 
 
@@ -98,8 +102,12 @@ class Upstream:
 
     def __init__(self, chunks: int = 100, gap: float = 0.0) -> None:
         self.completions = 0
+        self.streams = 0
         self.whole = whole_answer()
-        listing = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": _CREATED, "owned_by": "bench"}]}
+        listing = {
+            "object": "list",
+            "data": [{"id": MODEL, "object": "model", "created": _CREATED, "owned_by": "bench"}],
+        }
         self.models = response(b"200 OK", _dump(listing))
         self.pace(chunks, gap)
 
@@ -112,11 +120,11 @@ class Upstream:
         self.stream_with_usage = stream_pieces(chunks, with_usage=True)
 
     def control(self, method: bytes, body: bytes) -> bytes:
-        """GET /bench tells how many completions were begun; POST /bench sets the pace."""
+        """GET /bench tells how many completions were begun and how many streams are open; POST /bench sets the pace."""
         if method == b"POST":
             told = json.loads(body)
             self.pace(int(told["chunks"]), float(told["gap"]))
-        return response(b"200 OK", _dump({"completions": self.completions}))
+        return response(b"200 OK", _dump({"completions": self.completions, "streams": self.streams}))
 
 
 class UpstreamProtocol(asyncio.Protocol):
@@ -133,11 +141,11 @@ class UpstreamProtocol(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._sent = 0
         self._paused = False
+        self._stays = True
         self._timer: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are not registered as ones
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -145,10 +153,10 @@ class UpstreamProtocol(asyncio.Protocol):
         except httptools.HttpParserError:
             self._transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._pieces = []
+        self._end_stream()
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -166,6 +174,7 @@ class UpstreamProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         url, body = self._url, b"".join(self._body)
+        self._stays = self._parser.should_keep_alive()  # the parser forgets it after this call
         self._url = b""
         self._body.clear()
         if self._pieces:
@@ -194,11 +203,12 @@ class UpstreamProtocol(asyncio.Protocol):
         asked = (request.get("stream_options") or {}).get("include_usage")
         self._pieces = self._upstream.stream_with_usage if asked else self._upstream.stream
         self._sent = 0
+        self._upstream.streams += 1
         self._next()
 
     def _reply(self, answer: bytes) -> None:
         self._transport.write(answer)
-        if not self._parser.should_keep_alive():
+        if not self._stays:
             self._transport.close()
 
     def _next(self) -> None:
@@ -211,9 +221,14 @@ class UpstreamProtocol(asyncio.Protocol):
             if not self._paused:
                 self._later()
             return
-        self._pieces = []
-        if not self._parser.should_keep_alive():
+        self._end_stream()
+        if not self._stays:
             self._transport.close()
+
+    def _end_stream(self) -> None:
+        if self._pieces:
+            self._pieces = []
+            self._upstream.streams -= 1
 
     def _later(self) -> None:
         if self._timer is not None:

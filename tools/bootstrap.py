@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import urllib.parse
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -78,15 +79,15 @@ def by_pip(local: Path) -> None:
 
 def by_download(local: Path) -> None:
     index = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
-    request = urllib.request.Request(
-        f"{index.rstrip('/')}/uv/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        files = json.load(answer)["files"]
-    wheel = next(one for one in files if fits(one["filename"]))
-    with urllib.request.urlopen(wheel["url"], timeout=300) as answer:
+    page_url = f"{index.rstrip('/')}/uv/"
+    # Every index speaks plain HTML (PEP 503); not every one speaks its JSON form.
+    with urllib.request.urlopen(page_url, timeout=60) as answer:
+        page = answer.read().decode()
+    links = re.findall(r'href="([^"#]+)#sha256=([0-9a-f]{64})"[^>]*>\s*([^<\s]+)', page)
+    url, digest = next((url, digest) for url, digest, name in links if fits(name))
+    with urllib.request.urlopen(urllib.parse.urljoin(page_url, url), timeout=300) as answer:
         data = answer.read()
-    if hashlib.sha256(data).hexdigest() != wheel["hashes"]["sha256"]:
+    if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError("the download's hash is wrong")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         name = next(one for one in archive.namelist() if one.endswith("/scripts/uv"))
@@ -99,7 +100,7 @@ def fits(filename: str) -> bool:
     """Whether a wheel of the wanted version is for this machine."""
     if not filename.startswith(f"uv-{UV_VERSION}-") or not filename.endswith(".whl"):
         return False
-    machine = platform.machine().lower().replace("amd64", "x86_64").replace("aarch64", "aarch64")
+    machine = platform.machine().lower().replace("amd64", "x86_64")
     if sys.platform == "darwin":
         return "macosx" in filename and ("arm64" if machine == "arm64" else "x86_64") in filename
     musl = "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "")
@@ -117,8 +118,11 @@ def sync(uv: str, *, development: bool) -> Path:
     words = [uv, "sync", "--quiet", "--locked", "--python", sys.executable]
     if not development:
         words += ["--no-dev", "--inexact"]
-    if subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=False).returncode:
-        sys.exit("run: installing the dependencies failed; the lines above say why.")
+    if subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, check=False).returncode:
+        # Behind a proxy of one's own only the system's certificates know the way.
+        ENVIRONMENT["UV_SYSTEM_CERTS"] = "true"
+        if subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=False).returncode:
+            sys.exit("run: installing the dependencies failed; the lines above say why.")
     return ROOT / ".venv" / "bin"
 
 

@@ -52,7 +52,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds a request body may take, plus one second per KiB."""
     keep_alive_timeout: float = 75.0
     write_timeout: float = 60.0
-    """Seconds a client may refuse to read before it is cut off."""
+    """Seconds in which a client must read at least 1 KiB/s of what waits for it, or be cut off."""
+    accept_grace: float = 5.0
+    """Seconds new connections are still accepted after SIGTERM, so that a balancer notices first."""
     drain_timeout: float = 120.0
     """Seconds open answers may take to finish after SIGTERM."""
     connect_timeout: float = 5.0

@@ -33,6 +33,9 @@ CODES: Final[dict[str, Code]] = {
     "unsupported_parameter": Code(400, _INVALID, False),
     "forbidden_field": Code(400, _INVALID, False),
     "invalid_header": Code(400, _INVALID, False),
+    "bad_request": Code(400, _INVALID, False),
+    "header_too_large": Code(431, _INVALID, False),
+    "uri_too_long": Code(414, _INVALID, False),
     "conflicting_credentials": Code(400, _INVALID, False),
     "context_length_exceeded": Code(400, _INVALID, False),
     "unsupported_media_type": Code(415, _INVALID, False),
@@ -124,6 +127,12 @@ class GatewayError(Exception):
         return self.rule.retryable
 
 
+def sentence(text: str) -> str:
+    """A message as it is shown: it begins with a capital and ends like a sentence."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "?", "!", "…")) else text + "."
+
+
 def details(error: GatewayError, request_id: str, docs_url: str | None = None) -> dict[str, Any]:
     """The fields every envelope carries beside its own: nothing that is unset appears."""
     found: dict[str, Any] = {"retryable": error.retryable, "request_id": request_id}
@@ -146,7 +155,7 @@ def openai_envelope(error: GatewayError, request_id: str, docs_url: str | None =
     """The error body OpenAI's SDKs read: `message`, `type`, `param`, `code` are always present."""
     return {
         "error": {
-            "message": error.message,
+            "message": sentence(error.message),
             "type": error.rule.type,
             "param": error.param,
             "code": error.code,
@@ -159,7 +168,7 @@ def gateway_envelope(error: GatewayError, request_id: str, docs_url: str | None 
     """The error body of the gateway's own routes."""
     return {
         "error": {
-            "message": error.message,
+            "message": sentence(error.message),
             "type": "gateway_error",
             "code": error.code,
             **({"param": error.param} if error.param else {}),

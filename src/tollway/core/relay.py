@@ -21,9 +21,9 @@ class Fed(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What the final usage shows: micro-credits charged, and whether counts are our own estimate."""
+    """What the final usage shows: what was charged, in credits, and whether counts are our own estimate."""
 
-    charged: int
+    cost: int | float
     estimated: bool
     input: int
     output: int

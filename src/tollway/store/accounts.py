@@ -81,7 +81,7 @@ def account(conn: Connection, reference: str) -> Account | None:
 
 def accounts(conn: Connection) -> list[Account]:
     """Every account, oldest first."""
-    rows = conn.execute(_accounts().order_by(schema.account.c.created_at, schema.account.c.id))
+    rows = conn.execute(_accounts().order_by(schema.account.c.created_at, schema.account.c.name))
     return [_account(row) for row in rows]
 
 
@@ -108,7 +108,7 @@ def project(conn: Connection, reference: str, account_id: str | None = None) -> 
 
 def projects(conn: Connection, account_id: str | None = None) -> list[Project]:
     """The projects of one account or of all, oldest first."""
-    query = _projects().order_by(schema.project.c.created_at, schema.project.c.id)
+    query = _projects().order_by(schema.project.c.created_at, schema.project.c.name)
     if account_id is not None:
         query = query.where(schema.project.c.account_id == account_id)
     return [_project(row) for row in conn.execute(query)]

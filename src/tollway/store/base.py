@@ -161,6 +161,19 @@ class UnknownSchema(StoreError):
     """The database is not one this version can serve: foreign, newer, older or half migrated."""
 
 
+class DatabaseInUse(StoreError):
+    """Another process has the data folder. `pid` names it, 0 if unknown."""
+
+    def __init__(self, folder: str, pid: int) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"{folder} is in use by {holder}; stop it, or talk to it instead of its database")
+        self.pid = pid
+
+
+class DamagedDatabase(StoreError):
+    """The database file is corrupt; it is not served, because its books cannot be trusted."""
+
+
 class Ledger(Protocol):
     """The hot path: every method returns only after its effect is durable.
 

@@ -56,18 +56,18 @@ def remove(conn: Connection, channel_id: str) -> None:
     conn.execute(delete(schema.channel).where(schema.channel.c.id == channel_id))
 
 
-def add_route(conn: Connection, *, channel_id: str, model_id: str, upstream_model: str, now: int) -> bool:
-    """Let a channel serve a model; True unless it already did."""
-    return insert_once(
-        conn,
-        schema.route,
-        {
-            "channel_id": channel_id,
-            "model_id": model_id,
-            "upstream_model": upstream_model,
-            "created_at": now,
-        },
-    )
+def set_route(conn: Connection, *, channel_id: str, model_id: str, upstream_model: str, now: int) -> None:
+    """Let a channel serve a model, or serve it under another upstream name than before."""
+    table = schema.route
+    row = {
+        "channel_id": channel_id,
+        "model_id": model_id,
+        "upstream_model": upstream_model,
+        "created_at": now,
+    }
+    if not insert_once(conn, table, row):
+        of_model = (table.c.channel_id == channel_id, table.c.model_id == model_id)
+        conn.execute(update(table).where(*of_model).values(upstream_model=upstream_model))
 
 
 def routes(conn: Connection) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, exists, insert, select, update
 
 from tollway.core import json
 from tollway.core.access.keys import Key
@@ -76,13 +76,15 @@ def by_digest(conn: Connection, digest: bytes) -> Key | None:
 
 
 def by_reference(conn: Connection, reference: str, account_id: str | None = None) -> list[StoredKey]:
-    """The keys with this id or name, the ones in use first, newest first."""
+    """The keys with this id or name: those in use before revoked and replaced ones, newest first."""
     table = schema.api_key
     query = _keys().where((table.c.id == reference) | (table.c.name == reference))
     if account_id is not None:
         query = query.where(table.c.account_id == account_id)
+    newer = schema.api_key.alias("newer")
+    replaced = exists().where(newer.c.replaces == table.c.id)
     rows = conn.execute(
-        query.order_by(table.c.status == "revoked", table.c.created_at.desc(), table.c.id.desc())
+        query.order_by(table.c.status == "revoked", replaced, table.c.created_at.desc(), table.c.id.desc())
     )
     return [_stored(row) for row in rows]
 

@@ -113,6 +113,12 @@ def catalogue(conn: Connection) -> Catalogue:
     )
 
 
+def revision(conn: Connection) -> int:
+    """The number of the newest catalogue; see `Catalogue.version`."""
+    query = select(schema.revision.c.number).where(schema.revision.c.topic == "catalogue")
+    return conn.execute(query).scalar() or 0
+
+
 def _aliases(conn: Connection) -> dict[str, str]:
     table = schema.model_alias
     rows = conn.execute(select(table.c.alias, table.c.model_id).order_by(table.c.alias))

@@ -224,10 +224,16 @@ ledger_account = Table(
     _big("debited", CheckConstraint(f"debited {COUNTER}", name="debited"), default=0),
     _big("held", CheckConstraint("held >= 0", name="held"), default=0),
     _big("overdraft", CheckConstraint(f"overdraft {AMOUNT}", name="overdraft"), default=0),
-    Column("bounded", Integer, nullable=False, server_default=text("1")),
+    Column(
+        "bounded",
+        Integer,
+        CheckConstraint("(bounded = 1) = (kind IN ('wallet','budget'))", name="bounded"),
+        nullable=False,
+        server_default=text("1"),
+    ),
     UniqueConstraint("kind", "owner", "period"),
     CheckConstraint("bounded = 0 OR debited + held <= credited + overdraft", name="no_overspend"),
-    comment="wallet: owner is an account id; budget: owner is a key id, one row per period",
+    comment="wallet: owner is an account id; budget: owner is a key id, one row per period, its overdraft is the limit",
 )
 hold = Table(
     "hold",
@@ -263,7 +269,14 @@ hold = Table(
         sqlite_where=text("state = 'held'"),
         postgresql_where=text("state = 'held'"),
     ),
+    Index(
+        "ix_hold_extends",
+        "extends",
+        sqlite_where=text("extends IS NOT NULL"),
+        postgresql_where=text("extends IS NOT NULL"),
+    ),
     comment="credits put aside for one call; closes exactly once",
+    sqlite_with_rowid=False,
 )
 entry = Table(
     "entry",
@@ -276,7 +289,7 @@ entry = Table(
     _text(
         "kind",
         CheckConstraint(
-            "kind IN ('grant','topup','settle','budget','overage','refund','adjust','expire','budget_grant','absorb')",
+            "kind IN ('grant','topup','settle','budget','overage','refund','adjust','expire','absorb')",
             name="kind",
         ),
     ),
@@ -286,7 +299,6 @@ entry = Table(
     CheckConstraint("debit <> credit", name="two_sides"),
     Index("ix_entry_debit", "debit", "seq"),
     Index("ix_entry_credit", "credit", "seq"),
-    sqlite_autoincrement=True,
     comment="immutable: one debit, one credit, a positive amount",
 )
 
@@ -337,6 +349,7 @@ attempt = Table(
     _big("first_byte_ms", null=True),
     _big("cost", null=True),
     _big("created_at"),
+    sqlite_with_rowid=False,
 )
 job_run = Table(
     "job_run",

@@ -44,6 +44,12 @@ def balance(conn: Connection, wallet: int) -> Balance | None:
     return None if found is None else Balance(found.credited, found.debited, found.held, found.overdraft)
 
 
+def owner(conn: Connection, wallet: int) -> str:
+    """The id of the account a wallet belongs to; "" if there is no such wallet."""
+    table = schema.ledger_account
+    return conn.execute(select(table.c.owner).where(table.c.id == wallet)).scalar() or ""
+
+
 def open_holds(conn: Connection, wallet: int) -> int:
     """How many holds of a wallet are open."""
     table = schema.hold

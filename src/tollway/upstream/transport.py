@@ -35,17 +35,27 @@ class Origin(Struct, frozen=True):
 
 
 class Deadlines(Struct, frozen=True, kw_only=True):
-    """Seconds allowed for each stage; `first_byte` counts from the request being written to the response head."""
+    """Seconds allowed for each stage.
+
+    `connect`: a place in the pool, the name, the connection and TLS. `write`: the upstream taking
+    no byte of a request body. `first_byte`: from the request being written to the response head.
+    `idle`: silence of the upstream within a body. `total`: everything, from `send` to the last byte.
+    """
 
     connect: float = 5.0
+    write: float = 60.0
     first_byte: float = 60.0
     idle: float = 60.0
     total: float = 600.0
 
 
 class UpstreamRequest(Struct, frozen=True, kw_only=True):
-    """One request. `target` is path and query; `headers` must not name Host, Content-Length or
-    Transfer-Encoding, which the transport writes itself (with Accept-Encoding: identity).
+    """One request. `target` is path and query; `headers` must not name Host, Content-Length,
+    Accept-Encoding or a hop-by-hop header: the transport writes those it needs (Accept-Encoding: identity).
+
+    `replayable`: the request may be written a second time when a kept connection turns out to have
+    been closed before it answered. A request whose repetition would do harm says False, and goes
+    on a fresh connection, once.
     """
 
     origin: Origin
@@ -54,6 +64,7 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     deadlines: Deadlines = Deadlines()
+    replayable: bool = True
 
 
 class UpstreamFault(Exception):

@@ -19,7 +19,9 @@ of the reserved ones, wherever the reservation lies by then.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError, Limit
@@ -31,15 +33,15 @@ CONCURRENCY_RETRY_MS: Final = 1000
 """When to try again after too many calls at once: nobody knows when one ends, so soon."""
 
 
-class Window(NamedTuple):
-    """One limit per minute, and what this call takes of it."""
+class Window(Struct, frozen=True, gc=False):
+    """One limit per minute, and what this call takes of it. `limit` is positive; None counts and never refuses."""
 
     name: str
-    limit: int
+    limit: int | None
     cost: int
 
 
-class Verdict(NamedTuple):
+class Verdict(Struct, frozen=True, gc=False):
     """What one window says. `remaining` is after the take; `reset_ms` until the whole limit is free again.
 
     `retry_after_ms` is 0 when allowed, else the exact wait until this call fits.
@@ -53,7 +55,7 @@ class Verdict(NamedTuple):
     retry_after_ms: int
 
 
-class State(NamedTuple):
+class State(Struct, frozen=True, gc=False):
     """A key's two buckets. `start`: Unix ms at which the current minute began.
 
     `before` and `current` hold what was taken in the minute before and in this one, a number per
@@ -66,43 +68,39 @@ class State(NamedTuple):
 
 
 def windows_for(key: Key, tokens: int) -> tuple[Window, ...]:
-    """The limits of a key for one call that reserves `tokens`. Empty where the key has none."""
-    if key.rpm is None:
-        return () if key.tpm is None else (Window(TOKENS, key.tpm, tokens),)
-    if key.tpm is None:
-        return (Window(REQUESTS, key.rpm, 1),)
+    """The windows of a key for one call that reserves `tokens`: requests, then tokens.
+
+    Both are there as soon as one is limited, so that a key's state keeps its shape when its
+    limits change; a key without any has none.
+    """
+    if key.rpm is None and key.tpm is None:
+        return ()
     return (Window(REQUESTS, key.rpm, 1), Window(TOKENS, key.tpm, tokens))
 
 
-def take(
-    state: State | None, windows: tuple[Window, ...], now: int
-) -> tuple[State, tuple[Verdict, ...], bool]:
-    """Take every window's cost, or nothing at all. Returns the state, a verdict each, and whether it was taken.
+def take(state: State | None, windows: tuple[Window, ...], now: int) -> tuple[State, bool]:
+    """Take every window's cost, or nothing at all. Returns the state and whether it was taken.
 
-    `state` None, or one of other windows, is a clean one. When one window refuses, the state is
-    not charged for any, and the verdicts of the others tell how they stand.
+    `state` None is a clean one. `verdicts` tells how the windows of the returned state stand.
     """
-    state = turned(state, len(windows), now)
-    elapsed = now - state.start
-    taken = tuple(min(cost, limit) for _, limit, cost in windows)
-    fits = True
-    for (_, limit, _), before, current, cost in zip(
-        windows, state.before, state.current, taken, strict=True
-    ):
-        if used(before, current, elapsed) + cost > limit:
-            fits = False
-    if fits:
-        state = State(state.start, state.before, tuple(map(int.__add__, state.current, taken)))
-    verdicts = [
-        verdict(window, before, current, elapsed, taken=fits)
-        for window, before, current in zip(windows, state.before, state.current, strict=True)
-    ]
-    return state, tuple(verdicts), fits
+    if state is None or not 0 <= now - state.start < WINDOW_MS:
+        state = turned(state, len(windows), now)
+    left = WINDOW_MS - 1 - now + state.start
+    charged = []
+    for window, before, current in zip(windows, state.before, state.current, strict=True):
+        cost, limit = window.cost, window.limit
+        if limit is not None:
+            cost = min(cost, limit)
+            # The same sum as `used`, spelled out because every call comes past here.
+            if before * left // WINDOW_MS + current + cost > limit:
+                return state, False
+        charged.append(current + cost)
+    return State(state.start, state.before, tuple(charged)), True
 
 
 def turned(state: State | None, width: int, now: int) -> State:
     """The state as it stands at `now`: minutes that have passed are turned over or forgotten."""
-    if state is None or len(state.current) != width:
+    if state is None:
         return State(now, (0,) * width, (0,) * width)
     elapsed = now - state.start
     if elapsed < 0:  # The clock was set back; counting on from here beats waiting for it to catch up.
@@ -115,19 +113,28 @@ def turned(state: State | None, width: int, now: int) -> State:
 
 
 def used(before: int, current: int, elapsed: int) -> int:
-    """What counts against a limit, `elapsed` ms into the current minute (0 <= elapsed < 60000)."""
-    return before * (WINDOW_MS - elapsed) // WINDOW_MS + current if before else current
+    """What counts against a limit, `elapsed` ms into the current minute (0 <= elapsed < 60000).
+
+    The share of the minute before is rounded down, and it never is a full minute: so a place
+    comes free in the very millisecond a minute turns, and nobody who has used up a limit of
+    requests waits for longer than 60 s, which is as long as the common SDKs are willing to wait.
+    """
+    return before * (WINDOW_MS - 1 - elapsed) // WINDOW_MS + current
 
 
-def verdict(window: Window, before: int, current: int, elapsed: int, *, taken: bool) -> Verdict:
-    """How a window stands. `current` includes this call if it was `taken`."""
-    name, limit, cost = window
-    free = limit - used(before, current, elapsed)
-    reset = wait(limit, limit, before, current, elapsed)
-    if taken:
-        return Verdict(True, name, limit, max(free, 0), reset, 0)
-    retry = wait(limit, min(cost, limit), before, current, elapsed)
-    return Verdict(retry == 0, name, limit, max(free, 0), reset, retry)
+def verdicts(state: State, windows: tuple[Window, ...], now: int, *, taken: bool) -> tuple[Verdict, ...]:
+    """How the limited windows stand at `now`, by what `take` returned; windows without a limit have no verdict."""
+    elapsed = now - state.start
+    found = []
+    for window, before, current in zip(windows, state.before, state.current, strict=True):
+        limit = window.limit
+        if limit is None:
+            continue
+        free = limit - used(before, current, elapsed)
+        reset = wait(limit, limit, before, current, elapsed)
+        retry = 0 if taken else wait(limit, min(window.cost, limit), before, current, elapsed)
+        found.append(Verdict(retry == 0, window.name, limit, max(free, 0), reset, retry))
+    return tuple(found)
 
 
 def wait(limit: int, cost: int, before: int, current: int, elapsed: int) -> int:
@@ -142,7 +149,7 @@ def _until(before: int, room: int) -> int:
     """How far into a minute the weight of `before` has shrunk to `room`."""
     if before <= room:
         return 0
-    return WINDOW_MS + 1 + -(room + 1) * WINDOW_MS // before
+    return WINDOW_MS + -(room + 1) * WINDOW_MS // before
 
 
 def correct(state: State | None, start: int, surplus: tuple[int, ...], now: int) -> State | None:
@@ -152,21 +159,25 @@ def correct(state: State | None, start: int, surplus: tuple[int, ...], now: int)
     where it lies (this minute or the one before; older ones no longer count); a negative one is
     taken now.
     """
-    if state is None or len(state.current) != len(surplus):
-        return state
-    state = turned(state, len(surplus), now)
-    before, current = list(state.before), list(state.current)
-    for index, excess in enumerate(surplus):
-        if excess < 0 or start == state.start:
-            current[index] = max(0, current[index] - excess)
-        elif start == state.start - WINDOW_MS:
-            before[index] = max(0, before[index] - excess)
+    if state is None:
+        return None
+    if not 0 <= now - state.start < WINDOW_MS:
+        state = turned(state, len(surplus), now)
+    here, earlier = start == state.start, start == state.start - WINDOW_MS
+    before, current = [], []
+    for excess, old, new in zip(surplus, state.before, state.current, strict=True):
+        if excess < 0 or here:
+            new = new - excess if new > excess else 0
+        elif earlier:
+            old = old - excess if old > excess else 0
+        before.append(old)
+        current.append(new)
     return State(state.start, tuple(before), tuple(current))
 
 
-def refused(key: Key, verdicts: tuple[Verdict, ...], tokens: int, now: int) -> GatewayError:
+def refused(key: Key, found: tuple[Verdict, ...], tokens: int, now: int) -> GatewayError:
     """The 429 for the window that makes this call wait longest."""
-    worst = max(verdicts, key=lambda verdict: verdict.retry_after_ms)
+    worst = max(found, key=lambda verdict: verdict.retry_after_ms)
     code, reserves = "rate_limited", ""
     if worst.name == TOKENS:
         code, reserves = "token_rate_limited", f", and this call reserves {tokens}"
@@ -192,17 +203,22 @@ def crowded(key: Key, in_flight: int, limit: int) -> GatewayError:
     )
 
 
-def rate_headers(verdicts: tuple[Verdict, ...]) -> bytes:
+def rate_headers(found: tuple[Verdict, ...]) -> bytes:
     """OpenAI's rate limit headers as a block of `name: value` lines, each ended by CRLF."""
-    return b"".join(
-        [
-            b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
-            % (name, limit, name, remaining, name, go_duration(reset))
-            for name, limit, remaining, reset in [
-                (one.name.encode(), one.limit, one.remaining, one.reset_ms) for one in verdicts
-            ]
-        ]
-    )
+    block = b""
+    for one in found:
+        template = _REQUEST_LINES if one.name == REQUESTS else _TOKEN_LINES
+        block += template % (one.limit, one.remaining, go_duration(one.reset_ms))
+    return block
+
+
+def _lines(name: str) -> bytes:
+    wanted = (("limit", "%d"), ("remaining", "%d"), ("reset", "%b"))
+    return "".join([f"x-ratelimit-{what}-{name}: {form}\r\n" for what, form in wanted]).encode()
+
+
+_REQUEST_LINES: Final = _lines(REQUESTS)
+_TOKEN_LINES: Final = _lines(TOKENS)
 
 
 def refusal_headers(error: GatewayError, now: int) -> list[tuple[bytes, bytes]]:

@@ -71,7 +71,7 @@ def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
     return -(-total // UNITS)
 
 
-def estimate(  # noqa: PLR0913 - the facts of one request, the last by keyword
+def estimate(
     input_bound: int,
     output_wanted: int | None,
     n: int,
@@ -115,12 +115,7 @@ def estimate(  # noqa: PLR0913 - the facts of one request, the last by keyword
 
 
 def _dearest(rates: Mapping[str, int], meters: tuple[str, ...]) -> int:
-    dearest = 0
-    for meter in meters:
-        rate = rates.get(meter, 0)
-        if rate > dearest:
-            dearest = rate
-    return dearest
+    return max([rates.get(meter, 0) for meter in meters])
 
 
 def _output(wanted: int | None, output_max: int) -> int:

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import Struct
 
 from tollway.core import sse
-from tollway.core.billing.money import credits_number
 from tollway.core.dialects.openai_chat.usage import read_usage
 from tollway.core.errors import GatewayError, openai_envelope
 from tollway.core.exchange import Counted, Event, Failed, Finished, FinishReason, Grew, Started
@@ -33,14 +32,18 @@ _REASONS: Final[dict[str, FinishReason]] = {
 }
 
 
+_NONE: Final = msgspec.Raw(b"null")
+_NOTHING: Final = (b"null", b"[]", b"{}")
+
+
 class _Delta(Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: msgspec.Raw | None = None
-    function_call: msgspec.Raw | None = None
-    audio: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = _NONE
+    function_call: msgspec.Raw = _NONE
+    audio: msgspec.Raw = _NONE
 
 
 class _Choice(Struct):
@@ -71,8 +74,9 @@ def _delta_size(delta: _Delta) -> int:
     if delta.reasoning_content or delta.reasoning or delta.refusal:
         size += _size(delta.reasoning_content) + _size(delta.reasoning) + _size(delta.refusal)
     for raw in (delta.tool_calls, delta.function_call, delta.audio):
-        if raw is not None:
-            size += len(bytes(raw)) if bytes(raw) not in (b"null", b"[]") else 0
+        if raw is not _NONE:
+            text = bytes(raw)
+            size += 0 if text in _NOTHING else len(text)
     return size
 
 
@@ -99,6 +103,7 @@ class NativeStream:
         self._id = ""
         self._created = 0
         self._usage: dict[str, Any] | None = None
+        self._last: dict[str, Any] = {}
         self._late: list[bytes] = []
         self._done = False
         self._finished = False
@@ -164,10 +169,12 @@ class NativeStream:
         assert chunk.usage is not None
         self._usage = chunk.usage
         events.append(Counted(read_usage(chunk.usage)))
-        if chunk.choices:
+        whole = decode(payload)
+        if not chunk.choices:
+            self._last = whole
+        else:
             # Some upstreams repeat running totals on every chunk: the content goes on, the
             # totals wait for the last usage chunk.
-            whole = decode(payload)
             whole["model"] = self._model
             whole["usage"] = None
             if not self._include_usage:
@@ -192,14 +199,14 @@ class NativeStream:
     def close(self, receipt: Receipt) -> bytes:
         out = []
         if self._include_usage:
-            last = {
+            last = self._last or {
                 "id": self._id,
                 "object": "chat.completion.chunk",
                 "created": self._created,
-                "model": self._model,
                 "choices": [],
-                "usage": priced_usage(self._usage, receipt),
             }
+            last["model"] = self._model
+            last["usage"] = priced_usage(self._usage, receipt)
             out.append(sse.event(encode(last)))
         out.extend(sse.event(payload) for payload in self._late)
         out.append(sse.event(DONE))
@@ -297,7 +304,7 @@ def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, An
             "completion_tokens": receipt.output,
             "total_tokens": receipt.input + receipt.output,
         }
-    priced = {**usage, "cost": credits_number(receipt.charged)}
+    priced = {**usage, "cost": receipt.cost}
     if receipt.estimated:
         priced["estimated"] = True
     return priced

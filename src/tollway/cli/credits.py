@@ -1,0 +1,150 @@
+"""`tollway credits`: grant credits, refund calls, read balances and prove the ledger."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.faults import FAILURE, OK
+from tollway.cli.output import Column, field, one, rows, say, when
+from tollway.cli.session import perform
+
+app = noun(
+    "credits",
+    "Grant credits, read balances and prove the ledger. Amounts are credits; 1 credit is $0.001.",
+    """
+tollway credits grant 1000 --note 'November'
+tollway credits balance
+tollway credits verify
+""",
+)
+
+Account = Annotated[str | None, Parameter(help="Whose wallet (default: main).")]
+Note = Annotated[str | None, Parameter(help="Why; kept in the ledger.")]
+Id = Annotated[
+    str | None, Parameter(help="An id of yours: running it again with the same one changes nothing.")
+]
+
+ENTRIES: Final = (
+    field("seq", right=True),
+    Column("AT", lambda row: when(row["at"])),
+    field("kind"),
+    field("amount", right=True),
+    field("call"),
+    field("note"),
+    field("id"),
+)
+INVARIANTS: Final = (
+    field("name", "INVARIANT"),
+    Column("RESULT", lambda row: "holds" if row["ok"] else "BROKEN"),
+    field("checked", right=True),
+    field("promise"),
+)
+
+
+@app.command
+def grant(
+    amount: Annotated[Decimal, Parameter(help="Credits to grant.")],
+    /,
+    *,
+    account: Account = None,
+    note: Note = None,
+    id: Id = None,  # noqa: A002 - the option's name
+    common: Common = DEFAULT,
+) -> None:
+    """Put credits into a wallet."""
+    found = perform(common, "credits.grant", amount=amount, account=account, note=note, id=id)
+    balance = found["balance"]
+    one(
+        common,
+        found,
+        (
+            ("granted", f"{found['amount']} credits"),
+            ("account", balance["account"]),
+            ("available", f"{balance['available']} credits"),
+            ("entry", found["id"]),
+        ),
+    )
+    say(common, f"Granted {found['amount']} credits. A grant is an entry and stays; there is no undo.")
+
+
+@app.command
+def balance(*, account: Account = None, common: Common = DEFAULT) -> None:
+    """Show what a wallet has, holds and has spent."""
+    found = perform(common, "credits.balance", account=account)
+    one(
+        common,
+        found,
+        (
+            ("account", found["account"]),
+            ("available", f"{found['available']} credits"),
+            ("held", f"{found['held']} credits in {found['open_holds']} open holds"),
+            ("granted", f"{found['granted']} credits"),
+            ("spent", f"{found['spent']} credits"),
+        ),
+    )
+
+
+@app.command
+def ledger(
+    *,
+    account: Account = None,
+    limit: Annotated[int | None, Parameter(help="Entries a page (default: 50).")] = None,
+    before: Annotated[
+        int | None, Parameter(help="The page before this entry: the SEQ of the last one.")
+    ] = None,
+    common: Common = DEFAULT,
+) -> None:
+    """List a wallet's entries, newest first."""
+    found = perform(common, "credits.ledger", account=account, limit=limit, before=before)
+    if common.format == "json":
+        one(common, found, ())
+    else:
+        rows(common, found["entries"], ENTRIES, empty="No entries yet.")
+    if found["has_more"]:
+        say(common, f"More: tollway credits ledger --before {found['next']}")
+
+
+@app.command
+def refund(
+    call: Annotated[str, Parameter(help="The id of the call.")],
+    /,
+    *,
+    amount: Annotated[
+        Decimal | None, Parameter(help="Credits to give back (default: all it was charged).")
+    ] = None,
+    note: Note = None,
+    id: Id = None,  # noqa: A002 - the option's name
+    common: Common = DEFAULT,
+) -> None:
+    """Give back what a call was charged."""
+    found = perform(common, "credits.refund", call=call, amount=amount, note=note, id=id)
+    one(
+        common,
+        found,
+        (
+            ("refunded", f"{found['amount']} credits"),
+            ("left of its charge", f"{found['left']} credits"),
+            ("available", f"{found['balance']['available']} credits"),
+            ("entry", found["id"]),
+        ),
+    )
+    say(common, "A refund is an entry and stays; there is no undo.")
+
+
+@app.command
+def verify(*, common: Common = DEFAULT) -> int:
+    """Check every invariant of the ledger; exits 0 only if all of them hold."""
+    found = perform(common, "credits.verify")
+    if common.format == "json":
+        one(common, found, ())
+    else:
+        rows(common, found["invariants"], INVARIANTS, empty="Nothing was checked.")
+    for invariant in found["invariants"]:
+        for difference in invariant["differences"]:
+            say(common, f"{invariant['name']}: {difference}")
+    say(common, "The books balance." if found["ok"] else "The books do not balance.")
+    return OK if found["ok"] else FAILURE

@@ -1,0 +1,114 @@
+"""`tollway project`, `tollway account` and `tollway admin`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.credentials import read_password
+from tollway.cli.output import Column, field, one, rows, say, when
+from tollway.cli.session import perform
+
+projects = noun(
+    "project",
+    "Make and list projects.",
+    """
+tollway project create website
+tollway key create --name web --project website
+tollway project list
+""",
+)
+accounts = noun(
+    "account",
+    "Make and list accounts. An account pays: it has a wallet of its own.",
+    """
+tollway account create acme
+tollway credits grant 500 --account acme
+tollway account list
+""",
+)
+admins = noun(
+    "admin",
+    "Make administrators.",
+    """
+tollway admin create --email you@example.com
+printf %s "$PASSWORD" | tollway admin create --email you@example.com --password-stdin
+""",
+)
+
+PROJECTS: Final = (
+    field("id"),
+    field("name"),
+    field("account"),
+    field("status"),
+    Column("CREATED", lambda row: when(row["created_at"])),
+)
+ACCOUNTS: Final = (
+    field("id"),
+    field("name"),
+    field("status"),
+    field("available", right=True),
+    field("held", right=True),
+    Column("CREATED", lambda row: when(row["created_at"])),
+)
+
+
+@projects.command(name="create")
+def create_project(
+    name: Annotated[str, Parameter(help="Its name, unique within the account.")],
+    *,
+    account: Annotated[str | None, Parameter(help="Its account (default: main).")] = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Make a project."""
+    found = perform(common, "project.create", name=name, account=account)
+    one(common, found, (("id", found["id"]), ("name", found["name"]), ("account", found["account"])))
+    say(common, f"Made the project {found['name']!r}.")
+
+
+@projects.command(name="list")
+def list_projects(
+    *,
+    account: Annotated[str | None, Parameter(help="Only of this account.")] = None,
+    common: Common = DEFAULT,
+) -> None:
+    """List projects."""
+    rows(common, perform(common, "project.list", account=account), PROJECTS, empty="No projects.")
+
+
+@accounts.command(name="create")
+def create_account(
+    name: Annotated[str, Parameter(help="Its name, unique.")], *, common: Common = DEFAULT
+) -> None:
+    """Make an account with an empty wallet and a project "default"."""
+    found = perform(common, "account.create", name=name)
+    one(common, found, (("id", found["id"]), ("name", found["name"]), ("available", found["available"])))
+    say(
+        common,
+        f"Made the account {found['name']!r}. Its wallet is empty.",
+        f"Fill it: tollway credits grant AMOUNT --account {found['name']!r}",
+    )
+
+
+@accounts.command(name="list")
+def list_accounts(*, common: Common = DEFAULT) -> None:
+    """List accounts with their balances in credits."""
+    rows(common, perform(common, "account.list"), ACCOUNTS, empty="No accounts.")
+
+
+@admins.command(name="create")
+def create_admin(
+    *,
+    email: Annotated[str, Parameter(help="The address to sign in with.")],
+    password_stdin: Annotated[
+        bool, Parameter(help="Read the password from standard input instead of asking.")
+    ] = False,
+    common: Common = DEFAULT,
+) -> None:
+    """Make an administrator. The password is asked for, never a flag; only its hash is kept."""
+    password = read_password(stdin=password_stdin)
+    found = perform(common, "admin.create", email=email, password=password)
+    one(common, found, (("id", found["id"]), ("email", found["email"]), ("role", found["role"])))
+    say(common, f"Made the administrator {found['email']}.")

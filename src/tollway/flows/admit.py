@@ -1,0 +1,62 @@
+"""Who may come in: the key behind a secret, and the model it asks for."""
+
+from __future__ import annotations
+
+import difflib
+
+from tollway.core.access import scopes
+from tollway.core.access.keys import Key
+from tollway.core.errors import GatewayError
+from tollway.core.routing.models import Model
+from tollway.flows.catalogue import callable_models, servable
+from tollway.flows.gate import Gate
+
+
+async def identify(gate: Gate, secret: str, ip: str, now: int) -> Key:
+    """The key that may speak now, from here. Raises GatewayError (401, 403)."""
+    key = gate.keyring.cached(secret) or await gate.keyring.find(secret)
+    refusal = scopes.key_denied(key, ip, now)
+    if refusal is not None:
+        raise refusal
+    return key
+
+
+async def find_model(gate: Gate, key: Key, name: str) -> Model:
+    """The model a name stands for, if this key may call it. Raises GatewayError with one of three causes."""
+    try:
+        return _find(gate, key, name)
+    except GatewayError:
+        if not await gate.look_again():
+            raise
+    return _find(gate, key, name)
+
+
+def _find(gate: Gate, key: Key, name: str) -> Model:
+    model = gate.catalogue.resolve(name)
+    if model is None:
+        raise _not_found(gate, key, name)
+    refusal = scopes.model_denied(key, model.id, model.aliases)
+    if refusal is not None:
+        raise refusal
+    if not servable(gate.catalogue, model, key.group):
+        raise GatewayError(
+            "model_not_available",
+            f"The model {name!r} exists but is not available: it is disabled, has no price or no enabled channel "
+            f"in the group {key.group!r}. The operator can see why with: tollway model show {model.id}",
+            param="model",
+            scope="model",
+        )
+    return model
+
+
+def _not_found(gate: Gate, key: Key, name: str) -> GatewayError:
+    names = [model.id for model in callable_models(gate, key)]
+    near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
+    hint = f" Did you mean {near[0]!r}?" if near else " GET /v1/models lists the models this key may call."
+    return GatewayError(
+        "model_not_found",
+        f"There is no model {name!r}.{hint}",
+        param="model",
+        scope="model",
+        suggestions=near,
+    )

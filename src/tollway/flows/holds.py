@@ -1,0 +1,105 @@
+"""Putting credits aside for a call, and saying clearly why that cannot be done."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NoReturn
+
+from tollway.core.billing.money import credits_text
+from tollway.core.billing.periods import period_end
+from tollway.core.billing.pricing import Estimate, estimate
+from tollway.core.errors import GatewayError, Limit
+from tollway.flows.call import Call
+from tollway.flows.gate import Gate
+from tollway.store.base import Balance, HoldRequest, InsufficientFunds, Ledger, LedgerUnavailable
+
+CLAMP_MIN = 16
+"""Output tokens below which clamping an answer to what a wallet affords helps nobody."""
+UNAVAILABLE_RETRY_MS = 5_000
+HOLD_MS = 3_600_000
+"""How long a hold is expected to live at most; recovery goes by its owner's life, not by this."""
+
+
+class Held(NamedTuple):
+    """A hold: what it may cost at most, and the wallet's balance after it."""
+
+    estimate: Estimate
+    balance: Balance
+
+
+async def reserve(gate: Gate, call: Call) -> Held:
+    """Hold the upper bound of a call. Raises GatewayError (402 family, ledger_unavailable).
+
+    A request that leaves its output open is clamped to what the wallet or budget affords; the
+    caller learns of it by `Held.estimate.clamped_output`, which must be sent upstream.
+    """
+    try:
+        budget = await gate.budgets.account(call.key, call.created_at)
+        return await _reserve(gate.store.ledger, call, budget)
+    except LedgerUnavailable:
+        raise unavailable() from None
+
+
+async def _reserve(ledger: Ledger, call: Call, budget: int | None) -> Held:
+    request = call.request
+    available: int | None = None
+    while True:
+        bound = estimate(request.input_bound, request.output_wanted, request.choices, call.model, available)
+        try:
+            return Held(bound, await ledger.hold(_request(call, budget, bound)))
+        except InsufficientFunds as error:
+            short = error
+        # Each round asks for less than the last; a wallet that is being emptied by others ends it.
+        left = max(0, short.balance.available)
+        if request.output_wanted is not None or (available is not None and left >= available):
+            _refuse(call, bound, short)
+        clamped = estimate(request.input_bound, None, request.choices, call.model, left).clamped_output
+        if clamped is None or clamped < CLAMP_MIN:
+            _refuse(call, bound, short)
+        available = left
+
+
+def _request(call: Call, budget: int | None, bound: Estimate) -> HoldRequest:
+    price = call.model.price
+    assert price is not None, "estimate refuses models without a price"
+    return HoldRequest(
+        id=call.id,
+        wallet=call.key.wallet,
+        budget=budget,
+        amount=bound.amount,
+        price_version=price.version,
+        created_at=call.created_at,
+        expires_at=call.created_at + HOLD_MS,
+    )
+
+
+def unavailable() -> GatewayError:
+    """The refusal while the database cannot commit."""
+    return GatewayError(
+        "ledger_unavailable",
+        "The gateway cannot record this call at the moment, so it was not made and nothing was charged. Try again shortly.",
+        scope="gateway",
+        retry_after_ms=UNAVAILABLE_RETRY_MS,
+    )
+
+
+def _refuse(call: Call, bound: Estimate, short: InsufficientFunds) -> NoReturn:
+    key, now = call.key, call.created_at
+    balance = short.balance
+    needs, has = credits_text(bound.amount), credits_text(max(0, balance.available))
+    held = f" ({credits_text(balance.held)} held by calls in flight)" if balance.held else ""
+    if short.kind == "budget":
+        resets = period_end(key.budget_period, now)
+        raise GatewayError(
+            "key_budget_exceeded",
+            f"This call needs up to {needs} credits; the {key.budget_period} budget of key {key.name!r} has {has} left{held}. "
+            "The account's balance is not the problem. Raise the key's budget, wait for its reset, or lower max_tokens.",
+            scope="key",
+            limit=Limit("budget", balance.debited + balance.held, balance.credited, resets),
+        )
+    raise GatewayError(
+        "insufficient_credits",
+        f"This call needs up to {needs} credits; the account of project {key.project_name!r} has {has} available{held}. "
+        "Add credits (tollway credits grant) or lower max_tokens.",
+        scope="account",
+        limit=Limit("credits", balance.debited + balance.held, balance.credited + balance.overdraft),
+    )

@@ -1,0 +1,111 @@
+"""Closing a call's hold and writing its record: the only code that settles."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tollway.core.billing.ledger import Bill, FailedBy, Outcome, bill, charge
+from tollway.core.billing.meters import meters_of
+from tollway.core.billing.pricing import estimate_tokens
+from tollway.core.exchange import Usage
+from tollway.flows.attempts import Attempt
+from tollway.flows.call import DIALECT, Call
+from tollway.flows.clock import now_ms
+from tollway.flows.gate import Gate
+from tollway.flows.holds import Held
+from tollway.store.base import CallRecord, Settled, Settlement
+
+
+class Ending(NamedTuple):
+    """How a call ended. `status`: the HTTP status the client got, 499 if it had left."""
+
+    failed_by: FailedBy
+    status: int
+    error_code: str | None = None
+
+
+class Closed(NamedTuple):
+    """How a call was settled: the ledger's word, and the usage it was billed by (None: nothing)."""
+
+    settled: Settled
+    usage: Usage | None
+    flags: tuple[str, ...]
+
+
+async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: Ending) -> Closed:
+    """Bill what the attempt delivered, by the table of who pays. Returns once that is durable."""
+    complete = attempt.ended and ending.failed_by == "none"
+    ours = estimate_tokens(0, call.request.input_bound)
+    facts = attempt.tally.facts(ending.failed_by, input_tokens=ours, complete=complete)
+    due = bill(facts)
+    price = call.model.price
+    assert price is not None, "no hold is made for a model without a price"
+    amount = charge(due, price.rates, held.estimate.amount, bounded=held.estimate.bounded)
+    usage = {} if due.usage is None else meters_of(due.usage, price.rates)
+    attempts = (*call.attempts, attempt.record(call.id, now_ms()))
+    record = _record(call, held, ending, outcome=due.outcome, flags=due.flags, usage=usage, attempt=attempt)
+    settlement = Settlement(
+        hold_id=call.id, amount=amount, reason=_reason(due), call=record, attempts=attempts
+    )
+    return Closed(await gate.store.ledger.settle(settlement), due.usage, due.flags)
+
+
+async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> Settled:
+    """Give the whole hold back: no channel delivered anything."""
+    outcome: Outcome = "cancelled" if ending.failed_by == "client" else "failed"
+    record = _record(call, held, ending, outcome=outcome, flags=(), usage={}, attempt=None)
+    settlement = Settlement(
+        hold_id=call.id,
+        amount=None,
+        reason=ending.error_code or outcome,
+        call=record,
+        attempts=tuple(call.attempts),
+    )
+    return await gate.store.ledger.settle(settlement)
+
+
+def _reason(due: Bill) -> str:
+    return ",".join(due.flags) or due.outcome
+
+
+def _record(  # noqa: PLR0913 - the facts of one record, by keyword
+    call: Call,
+    held: Held | None,
+    ending: Ending,
+    *,
+    outcome: Outcome,
+    flags: tuple[str, ...],
+    usage: dict[str, int],
+    attempt: Attempt | None,
+) -> CallRecord:
+    price = call.model.price
+    last = call.attempts[-1] if call.attempts else None
+    return CallRecord(
+        id=call.id,
+        account_id=call.key.account_id,
+        project_id=call.key.project_id,
+        key_id=call.key.id,
+        model=call.model.id,
+        channel_id=attempt.candidate.channel.id if attempt else (last.channel_id if last else None),
+        upstream_model=attempt.candidate.route.upstream_model
+        if attempt
+        else (last.upstream_model if last else None),
+        dialect=DIALECT,
+        route=call.route,
+        stream=call.request.stream,
+        status=ending.status,
+        outcome=outcome,
+        error_code=ending.error_code,
+        flags=flags,
+        usage=usage,
+        price_version=price.version if price else 0,
+        held=held.estimate.amount if held else 0,
+        charged=0,
+        absorbed=0,
+        cost=None,
+        created_at=call.created_at,
+        first_token_at=attempt.tally.first_at if attempt else None,
+        finished_at=now_ms(),
+        ip=call.ip,
+        user_agent=call.user_agent,
+    )

@@ -1,0 +1,157 @@
+"""The composition root: settings become a store, a gate and a server, and everything is let go of in order.
+
+Imports everything and is imported by nothing but `__main__` and the `serve` command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+import uvloop
+
+from tollway.cli.welcome import Welcome, refusal_to_bind, screen
+from tollway.config import Settings
+from tollway.flows import logs, maintenance
+from tollway.flows.admin.access import open_admin
+from tollway.flows.admin.bootstrap import Bootstrapped, bootstrap
+from tollway.flows.admin.context import Admin
+from tollway.flows.admin.control import ControlServer
+from tollway.flows.clock import now_ms
+from tollway.flows.gate import Gate
+from tollway.flows.probe import prober
+from tollway.store import accounts
+from tollway.store.base import Store
+from tollway.store.factory import open_store
+from tollway.store.limiter import Limiter, MemoryLimiter
+from tollway.upstream.client import Client
+from tollway.upstream.sandbox.server import SandboxServer
+from tollway.upstream.transport import Origin
+from tollway.web.app import App
+from tollway.web.listen import listen
+from tollway.web.registry import Registry
+from tollway.web.routes import health, openai
+from tollway.web.server import serve as serve_http
+
+log: Final = logging.getLogger("tollway")
+
+
+def serve(settings: Settings) -> int:
+    """Run the gateway until it is told to stop. Returns the process's exit code."""
+    logs.configure(settings.log_level)
+    sockets = listen(settings.host, settings.port)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, sockets))
+
+
+async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        store = open_store(settings)
+        await store.open()
+        stack.push_async_callback(store.close)
+        await maintenance.sweep(store)
+        admin = await open_admin(store, settings, now_ms, actor="system", source="serve")
+        found = await bootstrap(admin, with_key=True)
+        if not _is_loopback(settings.host) and not await store.read(accounts.has_admin):
+            sys.stderr.write(refusal_to_bind(settings) + "\n")
+            return 5
+        gate = await stack.enter_async_context(_gate(settings, admin))
+        await stack.enter_async_context(_control(admin, gate))
+        await stack.enter_async_context(_bookkeeping(store))
+
+        def ready(host: str, port: int) -> None:
+            _greet(settings, found, host, port)
+
+        def drain() -> None:
+            gate.draining = True
+
+        registry = Registry((*openai.ROUTES, *health.ROUTES))
+        return await serve_http(App(gate, registry), settings, sockets, on_ready=ready, on_drain=drain)
+
+
+@contextlib.asynccontextmanager
+async def _gate(settings: Settings, admin: Admin) -> AsyncIterator[Gate]:
+    async with contextlib.AsyncExitStack() as stack:
+        sandbox = SandboxServer()
+        await sandbox.start("127.0.0.1", 0)
+        stack.push_async_callback(sandbox.close)
+        transport = Client()
+        stack.push_async_callback(transport.close)
+        limiter = _limiter(settings)
+        await limiter.open()
+        stack.push_async_callback(limiter.close)
+        gate = Gate(
+            settings=settings,
+            store=admin.store,
+            transport=transport,
+            limiter=limiter,
+            vault=admin.vault,
+            sandbox=Origin("http", "127.0.0.1", sandbox.port),
+        )
+        await gate.open()
+        stack.push_async_callback(gate.close)
+        yield gate
+
+
+def _limiter(settings: Settings) -> Limiter:
+    if not settings.redis_url:
+        return MemoryLimiter()
+    from tollway.store.limiter_redis import RedisLimiter  # redis is imported only where it is used
+
+    return RedisLimiter(settings.redis_url)
+
+
+@contextlib.asynccontextmanager
+async def _control(admin: Admin, gate: Gate) -> AsyncIterator[None]:
+    """The door for the command line, where the database cannot be shared with it."""
+    if admin.store.engine != "sqlite":
+        yield
+        return
+    control = ControlServer(msgspec.structs.replace(admin, probe=prober(gate)), gate.caught_up)
+    await control.start()
+    try:
+        yield
+    finally:
+        await control.close()
+
+
+@contextlib.asynccontextmanager
+async def _bookkeeping(store: Store) -> AsyncIterator[None]:
+    task = asyncio.create_task(maintenance.keep_books(store))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _greet(settings: Settings, found: Bootstrapped, host: str, port: int) -> None:
+    welcome = Welcome(
+        base_url=settings.public_url.rstrip("/") or f"http://{_shown(host)}:{port}",
+        key=found.key,
+        opening=found.opening,
+        data=settings.data,
+        provider_keys=tuple(name for name in os.environ if name.endswith("_API_KEY")),
+    )
+    sys.stdout.write(screen(welcome) + "\n")
+    sys.stdout.flush()
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,283 @@
+"""Ledger operations one at a time, for both databases: all that a batch does not do in passing.
+
+Re-runs, extended holds, overage, late settlements and transfers are rare, so they are plain
+functions over a connection, each run in a transaction of its own. Books of one call `c`:
+
+    s:c   wallet   -> revenue   what was charged within the hold    (by the database, on closing)
+    b:c   budget   -> world     the same, against the key's budget  (by the database, on closing)
+    o:c   wallet   -> revenue   what exceeded the hold, if the wallet and the budget afforded it
+    ob:c  budget   -> world     the same, against the key's budget
+    a:c   absorbed -> revenue   what exceeded the hold and nobody paid: the operator's loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, assert_never
+
+from sqlalchemy import Connection, Row, case, insert, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+
+from tollway.store import records, schema
+from tollway.store.base import (
+    Balance,
+    HoldRequest,
+    IllegalOperation,
+    InsufficientFunds,
+    Settled,
+    Settlement,
+    Transfer,
+)
+from tollway.store.insert import insert_once
+from tollway.store.pending import Pending, Void
+
+WORLD: Final = 1
+REVENUE: Final = 2
+ABSORBED: Final = 3
+PROMO: Final = 4
+"""Ids of the unbounded counter accounts, made by the first migration."""
+
+NO_OVERSPEND: Final = "ck_ledger_account_no_overspend"
+
+ACCOUNT: Final = schema.ledger_account
+HOLD: Final = schema.hold
+CALL: Final = schema.call
+ENTRY: Final = schema.entry
+
+
+def balance(conn: Connection, account: int) -> Balance:
+    """A ledger account's balance. Raises IllegalOperation if there is none of that id."""
+    query = select(ACCOUNT.c.credited, ACCOUNT.c.debited, ACCOUNT.c.held, ACCOUNT.c.overdraft)
+    found = conn.execute(query.where(ACCOUNT.c.id == account)).first()
+    if found is None:
+        raise IllegalOperation(f"there is no ledger account {account}")
+    return Balance(*found)
+
+
+def carry_out(conn: Connection, owner: str, one: Pending) -> Balance | Settled:
+    """Whatever the operation is. Raises StoreError."""
+    request = one.request
+    if isinstance(request, HoldRequest):
+        return hold(conn, owner, request)
+    if isinstance(request, Settlement):
+        return settle(conn, request, doubtful=one.doubtful)
+    if isinstance(request, Void):
+        return void(conn, request)
+    assert_never(request)
+
+
+def hold(conn: Connection, owner: str, request: HoldRequest) -> Balance:
+    """Reserve, or find that an earlier run did. Raises InsufficientFunds, IllegalOperation."""
+    found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
+    if found is None:
+        refused = _refused(conn, HOLD, _hold_row(owner, request))
+        # The re-run of a doubtful operation may have waited for the first run to commit.
+        found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
+        if found is None:
+            raise refusal(refused or "the hold was not written", request, lambda one: balance(conn, one))
+    _same_hold(found, request)
+    return balance(conn, request.wallet)
+
+
+def _hold_row(owner: str, request: HoldRequest) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "wallet": request.wallet,
+        "budget": request.budget,
+        "amount": request.amount,
+        "extends": request.extends,
+        "price_version": request.price_version,
+        "owner": owner,
+        "expires_at": request.expires_at,
+        "created_at": request.created_at,
+    }
+
+
+def refusal(cause: str, request: HoldRequest, read: Any) -> InsufficientFunds | IllegalOperation:
+    """What the database's words about a refused hold mean; `read` gives an account's balance."""
+    if NO_OVERSPEND not in cause:
+        return IllegalOperation(cause)
+    found = read(request.wallet)
+    if found.available < request.amount or request.budget is None:
+        return InsufficientFunds("wallet", request.wallet, found)
+    return InsufficientFunds("budget", request.budget, read(request.budget))
+
+
+def _same_hold(found: Row[Any], request: HoldRequest) -> None:
+    terms = (found.wallet, found.budget, found.amount, found.extends)
+    if terms != (request.wallet, request.budget, request.amount, request.extends):
+        raise IllegalOperation(f"hold {request.id} exists with other terms")
+    if found.state != "held":
+        raise IllegalOperation(f"hold {request.id} is already {found.state}")
+
+
+def void(conn: Connection, request: Void) -> Settled:
+    """Release a hold nobody was promised. A hold that never was, or is closed, is left alone."""
+    _close(conn, request.hold_id, None, "unacknowledged", request.at)
+    return Settled(first=True, charged=0, absorbed=0, balance=Balance(0, 0, 0))
+
+
+def settle(conn: Connection, request: Settlement, *, doubtful: bool = False) -> Settled:
+    """Close a hold and its extensions, and write its call; or report what an earlier run did.
+
+    `doubtful` says that this very settlement may have been committed before. A hold that was
+    swept meanwhile stays released: the call is flagged `late` and what is owed is absorbed.
+    Raises IllegalOperation if there is no such hold.
+    """
+    if request.call.id != request.hold_id:
+        raise IllegalOperation(f"call {request.call.id} cannot close hold {request.hold_id}")
+    family = _family(conn, request.hold_id)
+    recorded = conn.execute(
+        select(CALL.c.charged, CALL.c.absorbed).where(CALL.c.id == request.hold_id)
+    ).first()
+    wallet = family[0].wallet
+    if recorded is not None:
+        return Settled(doubtful, recorded.charged, recorded.absorbed, balance(conn, wallet))
+    late = family[0].state != "held"
+    owed = request.amount or 0
+    charged = 0 if late else _charge(conn, family, request)
+    if not late and charged < owed and _overage(conn, family[0], owed - charged, request.call.finished_at):
+        charged = owed
+    absorbed = owed - charged
+    if absorbed:
+        _absorb(conn, request, absorbed)
+    _record(conn, request, charged, absorbed, late=late and owed > 0)
+    return Settled(not late, charged, absorbed, balance(conn, wallet))
+
+
+def _family(conn: Connection, hold_id: str) -> Sequence[Row[Any]]:
+    query = select(HOLD).where((HOLD.c.id == hold_id) | (HOLD.c.extends == hold_id)).order_by(HOLD.c.id)
+    rows = conn.execute(query.with_for_update()).all()
+    family = sorted(rows, key=lambda row: (row.extends is not None, row.created_at, row.id))
+    if not family:
+        raise IllegalOperation(f"there is no hold {hold_id}")
+    if family[0].extends is not None:
+        raise IllegalOperation(f"hold {hold_id} closes with {family[0].extends}, which it extends")
+    return family
+
+
+def _charge(conn: Connection, family: Sequence[Row[Any]], request: Settlement) -> int:
+    charged = 0
+    for one in family:
+        part = None if request.amount is None else min(request.amount - charged, one.amount)
+        if part == 0 and one.extends is not None:
+            part = None
+        if _close(conn, one.id, part, request.reason, request.call.finished_at):
+            charged += part or 0
+    return charged
+
+
+def _close(conn: Connection, hold_id: str, amount: int | None, reason: str, at: int) -> bool:
+    change = update(HOLD).where(HOLD.c.id == hold_id, HOLD.c.state == "held")
+    state = "released" if amount is None else "settled"
+    done = conn.execute(change.values(state=state, settled=amount, reason=reason, closed_at=at))
+    return done.rowcount == 1
+
+
+def _overage(conn: Connection, head: Row[Any], amount: int, at: int) -> bool:
+    entry = {"amount": amount, "hold_id": head.id, "at": at}
+    rows = [{**entry, "id": f"o:{head.id}", "debit": head.wallet, "credit": REVENUE, "kind": "overage"}]
+    if head.budget is not None:
+        rows.append({**entry, "id": f"ob:{head.id}", "debit": head.budget, "credit": WORLD, "kind": "budget"})
+    refused = _refused(conn, ENTRY, *rows)
+    if refused is not None and NO_OVERSPEND not in refused:
+        raise IllegalOperation(refused)
+    return refused is None
+
+
+def _absorb(conn: Connection, request: Settlement, amount: int) -> None:
+    entry = {"id": f"a:{request.hold_id}", "kind": "absorb", "hold_id": request.hold_id, "amount": amount}
+    conn.execute(
+        insert(ENTRY), {**entry, "debit": ABSORBED, "credit": REVENUE, "at": request.call.finished_at}
+    )
+
+
+def _record(conn: Connection, request: Settlement, charged: int, absorbed: int, *, late: bool) -> None:
+    row = records.call_row(request.call, charged, absorbed, late=late)
+    conn.execute(insert(CALL), dict(zip(records.CALL_COLUMNS, row, strict=True)))
+    for one in request.attempts:
+        values = dict(zip(records.ATTEMPT_COLUMNS, records.attempt_row(one), strict=True))
+        insert_once(conn, schema.attempt, values)
+
+
+def transfer(conn: Connection, request: Transfer) -> Balance:
+    """Write one entry, or find that an earlier run did. Raises InsufficientFunds, IllegalOperation."""
+    values = _entry_of(request)
+    found = conn.execute(select(ENTRY).where(ENTRY.c.id == request.id)).first()
+    if found is None:
+        refused = _refused(conn, ENTRY, values)
+        if refused is not None and NO_OVERSPEND in refused:
+            raise InsufficientFunds("wallet", request.wallet, balance(conn, request.wallet))
+        if refused is not None:
+            found = conn.execute(select(ENTRY).where(ENTRY.c.id == request.id)).first()
+            if found is None:
+                raise IllegalOperation(refused)
+    if found is not None and any(getattr(found, name) != values[name] for name in _IDENTITY):
+        raise IllegalOperation(f"entry {request.id} exists with other terms")
+    return balance(conn, request.wallet)
+
+
+_IDENTITY: Final = ("debit", "credit", "amount", "kind", "hold_id")
+
+
+def _entry_of(request: Transfer) -> dict[str, Any]:
+    sides = {
+        "grant": (PROMO, request.wallet),
+        "topup": (WORLD, request.wallet),
+        "refund": (REVENUE, request.wallet),
+        "expire": (request.wallet, PROMO),
+        "adjust": (request.wallet, WORLD),
+    }
+    if request.kind not in sides:
+        raise IllegalOperation(f"a transfer is one of {', '.join(sides)}, not {request.kind!r}")
+    debit, credit = sides[request.kind]
+    return {
+        "id": request.id,
+        "debit": debit,
+        "credit": credit,
+        "amount": request.amount,
+        "kind": request.kind,
+        "hold_id": request.hold_id,
+        "note": request.note,
+        "at": request.at,
+    }
+
+
+def budget(conn: Connection, key_id: str, period: str, limit: int) -> int:
+    """The account of a key's budget in a period, with `limit` as its overdraft.
+
+    A limit below what is spent and held becomes just that: nothing more can be reserved.
+    """
+    row = {"kind": "budget", "owner": key_id, "period": period, "overdraft": limit}
+    of_key = (ACCOUNT.c.kind == "budget", ACCOUNT.c.owner == key_id, ACCOUNT.c.period == period)
+    if not insert_once(conn, ACCOUNT, row):
+        used = ACCOUNT.c.debited + ACCOUNT.c.held - ACCOUNT.c.credited
+        floor = case((used > limit, used), else_=limit)
+        change = update(ACCOUNT).where(*of_key, ACCOUNT.c.overdraft != floor)
+        conn.execute(change.values(overdraft=floor))
+    return int(conn.execute(select(ACCOUNT.c.id).where(*of_key)).scalar_one())
+
+
+def _refused(conn: Connection, table: Any, *rows: dict[str, Any]) -> str | None:
+    """Insert rows, all or none; the database's words if it refuses."""
+    try:
+        with conn.begin_nested():
+            for row in rows:
+                conn.execute(insert(table), row)
+    except DBAPIError as error:
+        if not at_fault(error):
+            raise
+        return str(error.orig)
+    except OverflowError as error:
+        return str(error)
+    return None
+
+
+def at_fault(error: DBAPIError) -> bool:
+    """Whether the database refused the values or the statement, rather than failed itself."""
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error, IntegrityError | DataError | ProgrammingError) or sqlstate[:2] in (
+        "22",
+        "23",
+        "42",
+    )

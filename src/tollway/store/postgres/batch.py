@@ -1,0 +1,127 @@
+"""A batch of plain ledger operations as one PostgreSQL statement, committed by itself.
+
+The statement locks the accounts of the batch in the order of their ids before it does anything,
+so that processes wait for each other in a line and never in a circle. It reports which holds it
+wrote and which it closed; an operation it does not report was odd and is done with care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Integer, Table, Text
+from sqlalchemy import types as sqltypes
+
+from tollway.store import records, schema
+from tollway.store.base import Balance, HoldRequest, Settled, Settlement
+from tollway.store.pending import OpenHolds, Pending
+from tollway.store.records import Value
+
+
+def _type(table: Table, column: str) -> str:
+    kind: sqltypes.TypeEngine[Any] = table.c[column].type
+    if isinstance(kind, Text):
+        return "text"
+    return "int" if type(kind) is Integer else "bigint"
+
+
+def _unnest(table: Table, columns: Sequence[str], first: int) -> str:
+    arrays = ", ".join(f"${first + n}::{_type(table, name)}[]" for n, name in enumerate(columns))
+    return f"unnest({arrays}) AS v ({', '.join(columns)})"
+
+
+_HOLD: Final = ("id", "wallet", "budget", "amount", "price_version", "expires_at", "created_at")
+_CLOSE: Final = ("id", "settled", "reason", "closed_at")
+_FIRST_CLOSE: Final = 3 + len(_HOLD)
+_FIRST_CALL: Final = _FIRST_CLOSE + len(_CLOSE)
+_FIRST_ATTEMPT: Final = _FIRST_CALL + len(records.CALL_COLUMNS)
+
+_BATCH: Final = f"""
+WITH locked AS MATERIALIZED (
+  SELECT count(*) AS n FROM (
+    SELECT id FROM ledger_account WHERE id = ANY ($1::bigint[]) ORDER BY id FOR NO KEY UPDATE
+  ) AS accounts
+), held AS (
+  INSERT INTO hold (owner, {", ".join(_HOLD)})
+  SELECT $2::text, {", ".join(f"v.{name}" for name in _HOLD)}
+  FROM {_unnest(schema.hold, _HOLD, 3)}, locked WHERE locked.n >= 0
+  ON CONFLICT (id) DO NOTHING RETURNING id
+), closed AS (
+  UPDATE hold SET state = CASE WHEN v.settled IS NULL THEN 'released' ELSE 'settled' END,
+    settled = v.settled, reason = v.reason, closed_at = v.closed_at
+  FROM {_unnest(schema.hold, _CLOSE, _FIRST_CLOSE)}, locked
+  WHERE locked.n >= 0 AND hold.id = v.id AND hold.state = 'held' RETURNING hold.id
+), called AS (
+  INSERT INTO call ({", ".join(records.CALL_COLUMNS)})
+  SELECT {", ".join(f"v.{name}" for name in records.CALL_COLUMNS)}
+  FROM {_unnest(schema.call, records.CALL_COLUMNS, _FIRST_CALL)} JOIN closed ON closed.id = v.id
+), tried AS (
+  INSERT INTO attempt ({", ".join(records.ATTEMPT_COLUMNS)})
+  SELECT {", ".join(f"v.{name}" for name in records.ATTEMPT_COLUMNS)}
+  FROM {_unnest(schema.attempt, records.ATTEMPT_COLUMNS, _FIRST_ATTEMPT)} JOIN closed ON closed.id = v.call_id
+)
+SELECT ARRAY(SELECT id FROM held) AS held, ARRAY(SELECT id FROM closed) AS closed
+"""  # noqa: S608 - names of our own columns
+_BALANCES: Final = (
+    "SELECT id, credited, debited, held, overdraft FROM ledger_account WHERE id = ANY ($1::bigint[])"
+)
+
+
+async def run(
+    conn: Any, owner: str, operations: list[Pending], known: OpenHolds, seconds: float
+) -> list[Pending]:
+    """Carry out plain operations durably and answer them; returns the odd ones, unanswered.
+
+    Raises what asyncpg raises; a refusal of any row is a refusal of the whole batch.
+    """
+    holds = [one.request for one in operations if isinstance(one.request, HoldRequest)]
+    settles = [one.request for one in operations if isinstance(one.request, Settlement)]
+    wallets = {request.wallet for request in holds} | {known.terms(one.hold_id).wallet for one in settles}
+    budgets = {request.budget for request in holds if request.budget is not None}
+    attempts = [records.attempt_row(attempt) for one in settles for attempt in one.attempts]
+    done = await conn.fetchrow(
+        _BATCH,
+        sorted(wallets | budgets),
+        owner,
+        *_columns([_hold_row(one) for one in holds], len(_HOLD)),
+        *_columns([_close_row(one) for one in settles], len(_CLOSE)),
+        *_columns(
+            [records.call_row(one.call, one.amount or 0, 0) for one in settles], len(records.CALL_COLUMNS)
+        ),
+        *_columns(attempts, len(records.ATTEMPT_COLUMNS)),
+        timeout=seconds,
+    )
+    found = await balances(conn, wallets, seconds)
+    written, closed = set(done["held"]), set(done["closed"])
+    return [one for one in operations if not _answer(one, written, closed, found, known)]
+
+
+async def balances(conn: Any, accounts: Iterable[int], seconds: float) -> dict[int, Balance]:
+    """Balances by account."""
+    rows = await conn.fetch(_BALANCES, sorted(accounts), timeout=seconds)
+    return {row[0]: Balance(row[1], row[2], row[3], row[4]) for row in rows}
+
+
+def _answer(
+    one: Pending, written: set[str], closed: set[str], found: dict[int, Balance], known: OpenHolds
+) -> bool:
+    request = one.request
+    if isinstance(request, HoldRequest) and request.id in written:
+        one.answer = found[request.wallet]
+    elif isinstance(request, Settlement) and request.hold_id in closed:
+        wallet = known.terms(request.hold_id).wallet
+        one.answer = Settled(True, request.amount or 0, 0, found[wallet])
+    return one.answer is not None
+
+
+def _hold_row(one: HoldRequest) -> tuple[Value, ...]:
+    return (one.id, one.wallet, one.budget, one.amount, one.price_version, one.expires_at, one.created_at)
+
+
+def _close_row(one: Settlement) -> tuple[Value, ...]:
+    return (one.hold_id, one.amount, one.reason, one.call.finished_at)
+
+
+def _columns(rows: list[tuple[Value, ...]], width: int) -> list[list[Value]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -1,0 +1,223 @@
+"""The store over PostgreSQL: a connection for the ledger, a pool for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import sqlalchemy.exc
+from sqlalchemy import ColumnElement, Connection, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tollway.store import careful, migrations, owners
+from tollway.store.base import IllegalOperation, Ledger, LedgerUnavailable, StoreError
+from tollway.store.ledger import QueuedLedger
+from tollway.store.migrations import SCRIPTS, Scripts
+from tollway.store.pending import Pending
+from tollway.store.postgres.ledger import RETRY_SECONDS, PostgresLedger
+from tollway.store.watchers import Revisions, Watchers, revisions
+
+T = TypeVar("T")
+
+POOL: Final = 4
+POLL_SECONDS: Final = 1.0
+CONNECT_SECONDS: Final = 2.0
+RETRIES: Final = 20
+"""How often a change is run again after losing to another process, or to a restart."""
+LOCK: Final = 0x746F6C6C776179
+"""The advisory lock under which one process at a time migrates."""
+CLOCK: Final[ColumnElement[int]] = sqlalchemy.literal_column(
+    "(extract(epoch FROM clock_timestamp()) * 1000)::bigint", sqlalchemy.BigInteger()
+)
+"""The database's own time in Unix milliseconds: hosts disagree, and a process must not be declared dead for it."""
+SERIALIZATION: Final = ("40001", "40P01")
+
+
+class PostgresStore:
+    """A Store. `clock` gives Unix milliseconds; `owner` must be new for each process."""
+
+    engine = "postgresql"
+    ledger: Ledger
+
+    def __init__(self, url: str, owner: str, clock: Callable[[], int], scripts: Scripts = SCRIPTS) -> None:
+        self._url = url
+        self._where = make_url(url).render_as_string(hide_password=True)
+        self._owner = owner
+        self._clock = clock
+        self._scripts = scripts
+        self._watchers = Watchers()
+        self._heard = asyncio.Event()
+        self._pool: AsyncEngine | None = None
+        self._queue: PostgresLedger | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ledger = QueuedLedger(self._submit, self._again)
+
+    async def open(self) -> None:
+        """Raises UnknownSchema, LedgerUnavailable."""
+        url = make_url(self._url).set(drivername="postgresql+asyncpg")
+        self._pool = create_async_engine(
+            url,
+            pool_size=POOL,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "tollway"}},
+        )
+        try:
+            await self._transact(self._prepare, "READ COMMITTED")
+            self._watchers.begin(await self._transact(self._register, "READ COMMITTED"))
+            self._queue = PostgresLedger(self._url, self._owner, self._carefully, self._heard.set)
+            with suppress(OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self._queue.connect()
+        except BaseException:
+            await self._let_go()
+            raise
+        self._tasks = [asyncio.create_task(self._keep_beating()), asyncio.create_task(self._keep_watching())]
+
+    def _prepare(self, conn: Connection) -> None:
+        if migrations.inspect(conn, self._where, self._scripts) == "current":
+            return
+        conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        state = migrations.inspect(conn, self._where, self._scripts)
+        if state == "empty":
+            migrations.create(conn, self._scripts)
+        elif state == "older":
+            migrations.upgrade(conn, self._where, self._scripts)
+            migrations.inspect(conn, self._where, self._scripts)
+
+    def _register(self, conn: Connection) -> Revisions:
+        now = conn.execute(sqlalchemy.select(CLOCK)).scalar_one()
+        owners.register(conn, self._owner, socket.gethostname(), os.getpid(), now)
+        return revisions(conn)
+
+    async def close(self) -> None:
+        if self._pool is None:
+            return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._queue is not None:
+            await self._queue.close()
+            self._queue = None
+            with suppress(StoreError):
+                await self._transact(
+                    lambda conn: owners.stop(conn, self._owner, self._clock()), "READ COMMITTED"
+                )
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._queue is not None:
+            await self._queue.close()
+        if self._pool is not None:
+            await self._pool.dispose()
+        self._pool = self._queue = None
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        async with self._transaction("REPEATABLE READ", readonly=True) as conn:
+            result: T = await conn.run_sync(query)
+            return result
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Serializable, as on SQLite; a change that lost to another process is run again."""
+        for attempt in range(RETRIES):
+            try:
+                result = await self._transact(change, "SERIALIZABLE")
+            except _Lost:
+                if attempt == RETRIES - 1:
+                    raise
+                await asyncio.sleep(0.002 * 2 ** min(attempt, 6))
+            else:
+                break
+        await self._look()
+        return result
+
+    async def _again(self, change: Callable[[Connection], T], /) -> T:
+        """Run a change that may be run again until it is certain what became of it."""
+        for attempt in range(RETRIES):
+            try:
+                return await self._transact(change, "READ COMMITTED")
+            except LedgerUnavailable as error:
+                if attempt >= 2 and not isinstance(error, _Lost):
+                    raise
+                await asyncio.sleep(RETRY_SECONDS if attempt else 0)
+        raise LedgerUnavailable("the database refuses to commit")
+
+    async def _carefully(self, one: Pending) -> Any:
+        return await self._transact(lambda conn: careful.carry_out(conn, self._owner, one), "READ COMMITTED")
+
+    async def _transact(self, change: Callable[[Connection], T], isolation: str) -> T:
+        async with self._transaction(isolation) as conn:
+            result: T = await conn.run_sync(change)
+            return result
+
+    @asynccontextmanager
+    async def _transaction(self, isolation: str, *, readonly: bool = False) -> AsyncIterator[Any]:
+        if self._pool is None:
+            raise LedgerUnavailable("the store is not open")
+        engine = self._pool.execution_options(isolation_level=isolation, postgresql_readonly=readonly)
+        try:
+            async with engine.begin() as conn:
+                yield conn
+        except sqlalchemy.exc.DBAPIError as error:
+            raise _meaning(error) from error
+        except (TimeoutError, OSError, asyncpg.InterfaceError, sqlalchemy.exc.TimeoutError) as error:
+            raise LedgerUnavailable(f"the database is away: {error!r}") from error
+
+    def _submit(self, one: Pending) -> None:
+        if self._queue is None:
+            raise LedgerUnavailable("the store is not open")
+        self._queue.submit(one)
+
+    def watch(self, changed: Callable[[frozenset[str]], Any]) -> None:
+        self._watchers.add(changed)
+
+    async def recover(self, now: int) -> int:
+        total = 0
+        while True:
+            released = await self._again(lambda conn: _sweep(conn, now))
+            total += released
+            if released < owners.SWEEP_MAX:
+                return total
+
+    async def heartbeat(self, now: int) -> None:  # noqa: ARG002 - the database's own clock decides who is dead
+        await self._again(lambda conn: owners.heartbeat(conn, self._owner, CLOCK))
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(owners.HEARTBEAT_SECONDS)
+            with suppress(StoreError):
+                await self.heartbeat(0)
+
+    async def _keep_watching(self) -> None:
+        while True:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), POLL_SECONDS)
+            self._heard.clear()
+            with suppress(StoreError):
+                await self._look()
+
+    async def _look(self) -> None:
+        self._watchers.notice(await self.read(revisions))
+
+
+class _Lost(LedgerUnavailable):
+    """Another process's transaction went first; the same change may succeed now."""
+
+
+def _sweep(conn: Connection, now: int) -> int:
+    # Plans made for single rows would make the triggers compare each row of a sweep with each other.
+    conn.execute(text("DISCARD PLANS"))
+    owners.forget(conn, CLOCK)
+    return owners.release(conn, owners.dead(CLOCK), now)
+
+
+def _meaning(error: sqlalchemy.exc.DBAPIError) -> StoreError:
+    if getattr(error.orig, "sqlstate", None) in SERIALIZATION:
+        return _Lost(f"another process was faster: {error.orig}")
+    if careful.at_fault(error):
+        return IllegalOperation(str(error.orig))
+    return LedgerUnavailable(f"the database failed: {error.orig}")

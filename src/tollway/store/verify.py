@@ -1,0 +1,263 @@
+"""Proving the books: each published invariant asked of the database, with what contradicts it.
+
+I1  credited equals debited over all accounts
+I2  a bounded account never exceeds what it was given
+I3  counters are the sums of entries and open holds
+I4  a hold closes exactly once, within its amount
+I5  refunds stay within what was charged
+I6  entries are of a known shape, each id once
+I7  each call has one closed hold and the charge its entries say
+I8  open holds have a living owner (information; recovery sees to it)
+
+The counter accounts (world, revenue, absorbed, promo) keep no counters; their side of every sum
+is taken from the entries. All queries look at whole tables: this is for start-up, the command
+line and a nightly job, not for a request.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+from sqlalchemy import Connection, text
+
+DIFFERENCES_MAX: Final = 100
+
+
+class Difference(Struct, frozen=True):
+    """One row that contradicts an invariant: its id, and what was found against what was expected."""
+
+    id: str
+    found: str
+
+
+class Check(Struct, frozen=True):
+    """One invariant: how many rows were looked at, how many contradict it, and the first of those."""
+
+    name: str
+    title: str
+    rows: int
+    wrong: int
+    differences: tuple[Difference, ...]
+    informational: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.wrong == 0
+
+
+class Report(Struct, frozen=True):
+    """All checks, in order. `ok` ignores those that only inform."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok or check.informational for check in self.checks)
+
+
+class _Rule(Struct, frozen=True):
+    """`rows` counts what is looked at; each of `wrong` yields (id, what was found) of a contradiction."""
+
+    name: str
+    title: str
+    rows: str
+    wrong: tuple[str, ...]
+    informational: bool = False
+
+
+_ENTRIES: Final = "SELECT count(*) FROM entry"
+_ACCOUNTS: Final = "SELECT count(*) FROM ledger_account"
+_HOLDS: Final = "SELECT count(*) FROM hold"
+_CALLS: Final = "SELECT count(*) FROM call"
+
+_RULES: Final = (
+    _Rule(
+        "I1",
+        "credited equals debited over all accounts",
+        _ACCOUNTS,
+        (
+            """
+            SELECT 'all accounts', 'credited - debited = ' || total FROM (
+              SELECT COALESCE((SELECT sum(credited - debited) FROM ledger_account), 0)
+                + COALESCE((SELECT sum(e.amount) FROM entry e JOIN ledger_account a ON a.id = e.credit WHERE a.bounded = 0), 0)
+                - COALESCE((SELECT sum(e.amount) FROM entry e JOIN ledger_account a ON a.id = e.debit WHERE a.bounded = 0), 0)
+                AS total
+            ) AS sums WHERE total <> 0
+            """,
+        ),
+    ),
+    _Rule(
+        "I2",
+        "a bounded account never exceeds what it was given",
+        _ACCOUNTS,
+        (
+            """
+            SELECT id, kind || ' of ' || owner || ': debited ' || debited || ' + held ' || held
+              || ' of credited ' || credited || ' + overdraft ' || overdraft
+            FROM ledger_account
+            WHERE bounded = 1 AND debited + held > credited + overdraft
+              OR credited < 0 OR debited < 0 OR held < 0 OR overdraft < 0
+            """,
+        ),
+    ),
+    _Rule(
+        "I3",
+        "counters are the sums of entries and open holds",
+        _ACCOUNTS,
+        (
+            """
+            WITH credits AS (SELECT credit AS id, sum(amount) AS amount FROM entry GROUP BY credit),
+            debits AS (SELECT debit AS id, sum(amount) AS amount FROM entry GROUP BY debit),
+            holds AS (
+              SELECT id, sum(amount) AS amount FROM (
+                SELECT wallet AS id, amount FROM hold WHERE state = 'held'
+                UNION ALL
+                SELECT budget, amount FROM hold WHERE state = 'held' AND budget IS NOT NULL
+              ) AS sides GROUP BY id
+            )
+            SELECT a.id, a.kind || ' of ' || a.owner || ': credited ' || a.credited || ' not ' || COALESCE(c.amount, 0)
+              || ', debited ' || a.debited || ' not ' || COALESCE(d.amount, 0)
+              || ', held ' || a.held || ' not ' || COALESCE(h.amount, 0)
+            FROM ledger_account a LEFT JOIN credits c ON c.id = a.id LEFT JOIN debits d ON d.id = a.id
+              LEFT JOIN holds h ON h.id = a.id
+            WHERE a.bounded = 1 AND (a.credited <> COALESCE(c.amount, 0) OR a.debited <> COALESCE(d.amount, 0)
+              OR a.held <> COALESCE(h.amount, 0))
+            """,
+            """
+            SELECT id, kind || ' keeps counters of its own' FROM ledger_account
+            WHERE bounded = 0 AND (credited <> 0 OR debited <> 0 OR held <> 0)
+            """,
+        ),
+    ),
+    _Rule(
+        "I4",
+        "a hold closes exactly once, within its amount",
+        _HOLDS,
+        (
+            """
+            SELECT id, state || ' with settled ' || COALESCE(CAST(settled AS TEXT), 'nothing') || ' of ' || amount FROM hold
+            WHERE (state = 'settled') <> (settled IS NOT NULL) OR (state = 'held') <> (closed_at IS NULL)
+              OR settled < 0 OR settled > amount OR amount < 0
+            """,
+            """
+            SELECT h.id, 'settled ' || h.settled || ', entered ' || COALESCE(CAST(e.amount AS TEXT), 'nothing')
+            FROM hold h LEFT JOIN entry e
+              ON e.id = 's:' || h.id AND e.kind = 'settle' AND e.debit = h.wallet AND e.hold_id = h.id
+            WHERE h.settled > 0 AND (e.amount IS NULL OR e.amount <> h.settled)
+            """,
+            """
+            SELECT h.id, 'settled ' || h.settled || ', entered against the budget '
+              || COALESCE(CAST(e.amount AS TEXT), 'nothing')
+            FROM hold h LEFT JOIN entry e
+              ON e.id = 'b:' || h.id AND e.kind = 'budget' AND e.debit = h.budget AND e.hold_id = h.id
+            WHERE h.settled > 0 AND h.budget IS NOT NULL AND (e.amount IS NULL OR e.amount <> h.settled)
+            """,
+            """
+            SELECT e.id, e.kind || ' of ' || e.amount || ' for a hold that is ' || COALESCE(h.state, 'missing')
+            FROM entry e LEFT JOIN hold h ON h.id = e.hold_id
+            WHERE e.kind IN ('settle', 'budget', 'overage', 'refund') AND (h.id IS NULL OR h.state <> 'settled')
+            """,
+        ),
+    ),
+    _Rule(
+        "I5",
+        "refunds stay within what was charged",
+        _HOLDS,
+        (
+            """
+            SELECT h.id, 'refunded ' || h.refunded || ' of ' || COALESCE(h.settled, 0) || ', entered ' || COALESCE(r.amount, 0)
+            FROM hold h LEFT JOIN (
+              SELECT hold_id, sum(amount) AS amount FROM entry WHERE kind = 'refund' GROUP BY hold_id
+            ) AS r ON r.hold_id = h.id
+            WHERE (h.refunded <> 0 OR r.amount IS NOT NULL)
+              AND (h.refunded > COALESCE(h.settled, 0) OR h.refunded <> COALESCE(r.amount, 0))
+            """,
+        ),
+    ),
+    _Rule(
+        "I6",
+        "entries are of a known shape, each id once",
+        _ENTRIES,
+        (
+            "SELECT id, 'appears ' || count(*) || ' times' FROM entry GROUP BY id HAVING count(*) > 1",
+            """
+            SELECT e.id, e.kind || ' of ' || e.amount || ' from ' || COALESCE(d.kind, 'nowhere') || ' to ' || COALESCE(c.kind, 'nowhere')
+            FROM entry e LEFT JOIN ledger_account d ON d.id = e.debit LEFT JOIN ledger_account c ON c.id = e.credit
+            WHERE e.amount < 1 OR COALESCE(CASE e.kind
+              WHEN 'settle' THEN d.kind = 'wallet' AND c.kind = 'revenue' AND e.id = 's:' || e.hold_id
+              WHEN 'overage' THEN d.kind = 'wallet' AND c.kind = 'revenue' AND e.id = 'o:' || e.hold_id
+              WHEN 'budget' THEN d.kind = 'budget' AND c.kind = 'world' AND e.id IN ('b:' || e.hold_id, 'ob:' || e.hold_id)
+              WHEN 'absorb' THEN d.kind = 'absorbed' AND c.kind = 'revenue' AND e.id = 'a:' || e.hold_id
+              WHEN 'refund' THEN d.kind = 'revenue' AND c.kind = 'wallet' AND e.hold_id IS NOT NULL
+              WHEN 'grant' THEN d.kind = 'promo' AND c.kind = 'wallet'
+              WHEN 'topup' THEN d.kind = 'world' AND c.kind = 'wallet'
+              WHEN 'expire' THEN d.kind = 'wallet' AND c.kind = 'promo'
+              WHEN 'adjust' THEN d.kind = 'wallet' AND c.kind = 'world' OR d.kind = 'world' AND c.kind = 'wallet'
+            END, FALSE) = FALSE
+            """,
+        ),
+    ),
+    _Rule(
+        "I7",
+        "each call has one closed hold and the charge its entries say",
+        _CALLS,
+        (
+            """
+            SELECT c.id, 'its hold is ' || COALESCE(h.state, 'missing')
+            FROM call c LEFT JOIN hold h ON h.id = c.id WHERE h.id IS NULL OR h.state = 'held' OR h.extends IS NOT NULL
+            """,
+            """
+            SELECT h.id, 'a settled hold without a call' FROM hold h LEFT JOIN call c ON c.id = h.id
+            WHERE h.state = 'settled' AND h.extends IS NULL AND c.id IS NULL
+            """,
+            """
+            WITH charges AS (
+              SELECT COALESCE(h.extends, h.id) AS id, sum(e.amount) AS amount
+              FROM entry e JOIN hold h ON h.id = e.hold_id WHERE e.kind IN ('settle', 'overage')
+              GROUP BY COALESCE(h.extends, h.id)
+            )
+            SELECT c.id, 'charged ' || c.charged || ', entered ' || COALESCE(s.amount, 0)
+            FROM call c LEFT JOIN charges s ON s.id = c.id WHERE c.charged <> COALESCE(s.amount, 0)
+            """,
+            """
+            SELECT c.id, 'absorbed ' || c.absorbed || ', entered ' || COALESCE(e.amount, 0)
+            FROM call c LEFT JOIN entry e ON e.id = 'a:' || c.id WHERE c.absorbed <> COALESCE(e.amount, 0)
+            """,
+        ),
+    ),
+    _Rule(
+        "I8",
+        "open holds have a living owner",
+        "SELECT count(*) FROM hold WHERE state = 'held'",
+        (
+            """
+            SELECT h.id, 'its owner ' || h.owner || CASE WHEN w.id IS NULL THEN ' is unknown' ELSE ' has stopped' END
+            FROM hold h LEFT JOIN worker w ON w.id = h.owner
+            WHERE h.state = 'held' AND (w.id IS NULL OR w.stopped_at IS NOT NULL)
+            """,
+        ),
+        informational=True,
+    ),
+)
+
+
+def verify(conn: Connection) -> Report:
+    """Check every invariant in the connection's transaction, which should see one moment."""
+    return Report(tuple(_check(conn, rule) for rule in _RULES))
+
+
+def _check(conn: Connection, rule: _Rule) -> Check:
+    wrong = 0
+    differences: list[Difference] = []
+    for query in rule.wrong:
+        for row in conn.execute(text(query)):
+            wrong += 1
+            if len(differences) < DIFFERENCES_MAX:
+                differences.append(_difference(row))
+    rows = conn.execute(text(rule.rows)).scalar_one()
+    return Check(rule.name, rule.title, rows, wrong, tuple(differences), rule.informational)
+
+
+def _difference(row: Any) -> Difference:
+    return Difference(str(row[0]), str(row[1]))

@@ -1,0 +1,427 @@
+"""One HTTP/1.1 connection: writes a request under flow control, feeds the parser, keeps the deadlines.
+
+A connection carries one exchange at a time. While it carries none it is idle, and whatever
+arrives then means it must not be used again. There is one timer: it fires when the earliest known
+deadline may have passed, looks what is due, and is armed again only if the answer is "nothing".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from typing import Final, Protocol, cast
+
+import httptools
+
+from tollway.upstream import wire
+from tollway.upstream.answer import Answer
+from tollway.upstream.transport import FaultKind, UpstreamRequest
+
+HELD_MAX: Final = 256 * 1024
+"""Body bytes held for a slow reader before reading from the upstream pauses."""
+WRITE_SLICE: Final = 64 * 1024
+"""Request bodies beyond this are written in slices of it, as the upstream takes them."""
+STALE_WINDOW: Final = 1.0
+"""A reused connection that ends unanswered within these seconds was stale; later, the upstream took the request."""
+_PARTS_MAX: Final = 64
+"""Pieces of a body held before they are joined: many tiny chunks would cost more in objects than in bytes."""
+_SALVAGE_SLICE: Final = 64 * 1024
+_TIMER_SLACK: Final = 0.001
+
+
+class Home(Protocol):
+    """Where a connection goes when its exchange is over."""
+
+    keep: float
+    """Seconds an idle connection is kept."""
+
+    def released(self, connection: Connection) -> None:
+        """The connection is free for another exchange."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone. Said once."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """A connection of a pool. `used` counts exchanges begun; `idle_since` is loop time."""
+
+    __slots__ = (
+        "_answer",
+        "_barren",
+        "_deadlines",
+        "_fed",
+        "_gone",
+        "_heard",
+        "_heard_at",
+        "_home",
+        "_informational",
+        "_loop",
+        "_method",
+        "_parser",
+        "_reading_paused",
+        "_refusal",
+        "_reusable",
+        "_spoiled",
+        "_timer",
+        "_timer_at",
+        "_total_at",
+        "_transport",
+        "_unsent",
+        "_until_close",
+        "_writing_paused",
+        "_wrote_at",
+        "idle_since",
+        "used",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, home: Home) -> None:
+        self._loop = loop
+        self._home = home
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._gone = False
+        self._reading_paused = False
+        self._writing_paused = False
+        self._unsent: memoryview | None = None
+        self.used = 0
+        self.idle_since = loop.time()
+
+    # --- what the pool and the answer ask ---------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether something can be written, as far as is known."""
+        transport = self._transport
+        return not self._gone and transport is not None and not transport.is_closing()
+
+    def expired(self, now: float) -> bool:
+        """Whether this idle connection is too old to be trusted."""
+        return now - self.idle_since >= self._home.keep
+
+    def begin(self, request: UpstreamRequest, head: bytes, total_at: float) -> Answer:
+        """Write the request; the answer fills as the response arrives. `total_at` is loop time."""
+        assert self._transport is not None
+        now = self._loop.time()
+        answer = self._answer = Answer(self, self._loop)
+        self.used += 1
+        self._method = request.method
+        self._deadlines = request.deadlines
+        self._total_at = total_at
+        self._wrote_at = now
+        self._heard = self._reusable = self._spoiled = self._until_close = False
+        self._barren = self._informational = 0
+        self._refusal: wire.Refused | None = None
+        body = request.body
+        if len(body) <= WRITE_SLICE:
+            self._transport.write(head + body if body else head)
+        else:
+            self._unsent = memoryview(body)
+            self._transport.write(head)
+            self._write_on()
+        self._arm(min(now + request.deadlines.first_byte, total_at))
+        return answer
+
+    def drained(self) -> None:
+        """The reader has taken all that was buffered: read on, and count silence from now."""
+        if self._reading_paused and self._transport is not None and not self._gone:
+            self._reading_paused = False
+            self._heard_at = self._loop.time()
+            self._transport.resume_reading()
+            self._arm(min(self._heard_at + self._deadlines.idle, self._total_at))
+
+    def cut(self, kind: FaultKind, message: str) -> None:
+        """Close the connection at once, fail its answer and give up its place in the pool."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.fail(kind, message)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._gone:
+            return
+        self._gone = True
+        self._unsent = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+        self._home.lost(self)
+
+    # --- what the event loop tells ----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Transports of uvloop do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:
+            # Nothing was asked: whatever this is, it must not become the answer to the next request.
+            self.abort()
+            return
+        self._heard = True
+        self._heard_at = self._loop.time()
+        self._fed = len(data)
+        held = answer.held
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._misread(answer, error)
+            return
+        if len(answer.parts) > _PARTS_MAX:
+            answer.parts[:] = [b"".join(answer.parts)]
+        if answer.complete:
+            self._finish(answer)
+        elif answer.held == held:
+            self._barren += self._fed
+            if self._barren > wire.HEAD_MAX:
+                self.cut(
+                    "too_large",
+                    f"the upstream sent more than {wire.HEAD_MAX} bytes of headers or chunk framing",
+                )
+                return
+        else:
+            self._barren = 0
+            if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
+                self._reading_paused = True
+                self._transport.pause_reading()
+        answer.wake()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._answer is not None:
+            self._salvage()
+        self._ended(exc)
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._answer is not None and not self._gone:
+            self._wrote_at = self._loop.time()
+            self._arm(min(self._wrote_at + self._deadlines.write, self._total_at))
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._answer is not None and not self._gone:
+            self._wrote_at = self._loop.time()
+            self._write_on()
+
+    # --- what the parser tells --------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        answer = self._answer
+        if answer is not None and answer.complete:
+            raise wire.Refused("the upstream sent more than one response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        answer = self._answer
+        # After the head these are trailers, which nobody downstream can read.
+        if answer is not None and not answer.begun:
+            answer.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        answer = self._answer
+        if answer is None:
+            return
+        status = self._parser.get_status_code()
+        try:
+            if self._is_informational(answer, status):
+                return
+            self._begin_body(answer, status)
+        except wire.Refused as refusal:
+            self._refusal = refusal
+            raise
+
+    def on_body(self, body: bytes) -> None:
+        answer = self._answer
+        if answer is not None and not answer.complete:
+            answer.parts.append(body)
+            answer.held += len(body)
+
+    def on_message_complete(self) -> None:
+        answer = self._answer
+        if answer is not None and answer.begun:
+            answer.complete = True
+            self._reusable = not self._spoiled and self._parser.should_keep_alive()
+
+    # --- the course of one exchange ---------------------------------------------------------
+
+    def _is_informational(self, answer: Answer, status: int) -> bool:
+        if not 100 <= status < 200 or status == 101:
+            return False
+        self._informational += 1
+        if self._informational > wire.INFORMATIONAL_MAX:
+            raise wire.Refused(
+                f"the upstream sent more than {wire.INFORMATIONAL_MAX} informational responses"
+            )
+        answer.headers.clear()
+        return True
+
+    def _begin_body(self, answer: Answer, status: int) -> None:
+        headers = answer.headers
+        if len(headers) > wire.HEADERS_MAX:
+            raise wire.Refused(f"the upstream sent more than {wire.HEADERS_MAX} headers", too_large=True)
+        if self._barren + self._fed > wire.HEAD_MAX:
+            size = sum(len(name) + len(value) + 4 for name, value in headers)
+            if size > wire.HEAD_MAX:
+                raise wire.Refused(f"the upstream's headers exceed {wire.HEAD_MAX} bytes", too_large=True)
+        framing = wire.response_framing(self._method, status, self._parser.get_http_version(), headers)
+        answer.status = status
+        answer.length = framing.length
+        answer.begun = True
+        self._until_close = framing.until_close
+        self._arm(min(self._heard_at + self._deadlines.idle, self._total_at))
+        if self._unsent is not None and status >= 400:
+            # The upstream refused before it had read everything; the rest would be written for nothing.
+            self._unsent = None
+            self._spoiled = True
+        if self._method == "HEAD":
+            # The parser cannot know that no body follows, so this connection ends here, unused further.
+            answer.complete = True
+
+    def _finish(self, answer: Answer) -> None:
+        """The response is here in full: the connection is free at once, whenever the body is pulled."""
+        transport = self._transport
+        assert transport is not None
+        self._answer = None
+        answer.line = None
+        if self._reusable and self._unsent is None and transport.get_write_buffer_size() == 0:
+            if self._reading_paused:
+                self._reading_paused = False
+                transport.resume_reading()
+            self.idle_since = self._heard_at
+            self._arm(self.idle_since + 2 * self._home.keep)
+            self._home.released(self)
+        else:
+            self.abort()
+
+    def _misread(self, answer: Answer, error: Exception) -> None:
+        """The parser stopped. A response that was complete before it did stands; the connection does not."""
+        if answer.complete:
+            self._reusable = False
+            self._finish(answer)
+            answer.wake()
+        elif self._refusal is not None:
+            self.cut("too_large" if self._refusal.too_large else "protocol", self._refusal.message)
+        else:
+            self.cut("protocol", f"the upstream's response is not HTTP/1.1: {error}")
+
+    def _ended(self, exc: Exception | None) -> None:
+        """The upstream will send nothing more: the proper end of some bodies, a fault in all else."""
+        answer = self._answer
+        if answer is None or self._gone:
+            self.abort()
+        elif exc is None and answer.begun and self._until_close:
+            answer.complete = True
+            self._reusable = False
+            self._finish(answer)
+            answer.wake()
+        elif self._heard:
+            reason = f": {exc}" if exc else ""
+            self.cut("truncated", f"the upstream ended its response before it was complete{reason}")
+        else:
+            answer.stale = self.used > 1 and self._loop.time() - self._wrote_at < STALE_WINDOW
+            self.cut(
+                "reset", f"the upstream closed the connection without answering{f': {exc}' if exc else ''}"
+            )
+
+    def _salvage(self) -> None:
+        """Read what the kernel still holds when writing failed: often the answer that made the upstream hang up.
+
+        An upstream that refuses a large body answers and closes, which resets the connection under
+        our writing, and the event loop gives up without reading. Its socket is closed only after
+        `connection_lost` returns, so it can still be read here; TLS records cannot.
+        """
+        transport = self._transport
+        self._spoiled = True
+        if transport is None or self._gone or transport.get_extra_info("sslcontext") is not None:
+            return
+        descriptor = transport.get_extra_info("socket").fileno()
+        for _ in range(HELD_MAX // _SALVAGE_SLICE):
+            try:
+                data = os.read(descriptor, _SALVAGE_SLICE)
+            except OSError:
+                return
+            if not data or self._answer is None:
+                return
+            self.data_received(data)
+
+    def _write_on(self) -> None:
+        """Write slices of the body until the transport asks for a pause or all is handed over."""
+        transport = self._transport
+        assert transport is not None
+        while self._unsent is not None and not self._writing_paused and not transport.is_closing():
+            piece = self._unsent[:WRITE_SLICE]
+            rest = self._unsent[WRITE_SLICE:]
+            self._unsent = rest if len(rest) else None
+            transport.write(piece)
+        if self._unsent is None:
+            self._wrote_at = self._loop.time()
+
+    # --- deadlines --------------------------------------------------------------------------
+
+    def _arm(self, at: float) -> None:
+        """Make sure the timer fires no later than loop time `at`. It may fire earlier, and then looks again."""
+        if at < self._timer_at or self._timer is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._look)
+            self._timer_at = at
+
+    def _look(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        if self._gone:
+            return
+        kind, at, message = self._next_deadline()
+        if at > self._loop.time() + _TIMER_SLACK:
+            self._arm(at)
+        else:
+            self.cut(kind, message)
+
+    def _next_deadline(self) -> tuple[FaultKind, float, str]:
+        answer = self._answer
+        if answer is None:
+            return "closed", self.idle_since + self._home.keep, "the connection was idle for too long"
+        limits = self._deadlines
+        total: tuple[FaultKind, float, str] = (
+            "total_timeout",
+            self._total_at,
+            f"the upstream's answer was not complete after {limits.total:g} s",
+        )
+        stage: tuple[FaultKind, float, str]
+        if self._writing_paused and not answer.begun:
+            stage = (
+                "write_timeout",
+                self._wrote_at + limits.write,
+                f"the upstream read nothing for {limits.write:g} s",
+            )
+        elif not answer.begun:
+            stage = (
+                "first_byte_timeout",
+                self._wrote_at + limits.first_byte,
+                f"no response began within {limits.first_byte:g} s",
+            )
+        elif self._reading_paused:
+            # The reader is slow, not the upstream.
+            return total
+        else:
+            stage = (
+                "idle_timeout",
+                self._heard_at + limits.idle,
+                f"the upstream was silent for {limits.idle:g} s",
+            )
+        return min(stage, total, key=_when)
+
+
+def _when(deadline: tuple[FaultKind, float, str]) -> float:
+    return deadline[1]

@@ -1,0 +1,261 @@
+"""Chat Completions requests read into an Ask, refusing what OpenAI would refuse."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from tollway.core.json import encode
+from tollway.upstream.sandbox import attachments, tokens
+from tollway.upstream.sandbox.ask import Ask, Attachment, Choice, JsonFormat, Refused, Role, Tool, Turn
+
+T = TypeVar("T")
+Count = Annotated[int, Meta(ge=1)]
+Content = str | list[dict[str, Any]] | None
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: str = ""
+    parameters: Any = None
+
+
+class _Custom(Struct):
+    name: str = ""
+    input: str = ""
+
+
+class _Call(Struct):
+    id: str = ""
+    function: _Function | None = None
+    custom: _Custom | None = None
+
+
+class _Message(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Content = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class _Tool(Struct):
+    type: Literal["function", "custom"]
+    function: _Function | None = None
+    custom: _Custom | None = None
+
+
+class _JsonSchema(Struct):
+    name: str = ""
+    schema: Any = None
+
+
+class _Format(Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _JsonSchema | None = None
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class Body(Struct):
+    """A request body. Fields that are not here are accepted and mean nothing to the sandbox."""
+
+    model: str
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    seed: int | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    tools: Annotated[list[dict[str, Any]], Meta(max_length=1024)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+
+
+class ChatAsk(Ask, frozen=True, kw_only=True):
+    """An Ask with what only this dialect can say. `top_logprobs` is None where logprobs are not wanted."""
+
+    include_usage: bool = False
+    top_logprobs: int | None = None
+
+
+_decode: Final = msgspec.json.Decoder(Body).decode
+_ROLES: Final[dict[str, Role]] = {"developer": "system", "function": "tool"}
+_WHERE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
+_REQUIRED: Final = re.compile(r"missing required field `(\w+)`")
+
+
+def read(body: bytes) -> ChatAsk:
+    """The request. Raises Refused with OpenAI's status, code and param."""
+    try:
+        return _ask(_decode(body))
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused(400, "We could not parse the JSON body of your request.") from None
+    except RecursionError:
+        raise Refused(400, "The body nests too deep.") from None
+
+
+def _invalid(text: str) -> Refused:
+    where = _WHERE.search(text)
+    missing = _REQUIRED.search(text)
+    param = missing[1] if missing else where[1] if where else None
+    what = f"Missing required parameter: '{param}'." if missing else f"Invalid request: {text}"
+    return Refused(400, what, param=param, code="missing_required_parameter" if missing else "invalid_value")
+
+
+def _ask(body: Body) -> ChatAsk:
+    names = {call.id: _call_name(call) for one in body.messages for call in one.tool_calls or ()}
+    offered = tuple(_tool(tool, at) for at, tool in enumerate(body.tools or ()))
+    choice, allowed = _choice(body.tool_choice)
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    options = body.stream_options
+    return ChatAsk(
+        model=body.model,
+        turns=tuple(_turn(message, names) for message in body.messages),
+        streamed=bool(body.stream),
+        tools=offered if allowed is None else tuple(tool for tool in offered if tool.name in allowed),
+        tools_weight=_weight(body),
+        choice=choice,
+        parallel=body.parallel_tool_calls is not False,
+        format=_format(body.response_format),
+        output_max=body.max_completion_tokens or body.max_tokens,
+        stops=stops,
+        n=body.n or 1,
+        seed=body.seed or 0,
+        effort=body.reasoning_effort or "medium",
+        include_usage=bool(options and options.include_usage),
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
+
+
+def _weight(body: Body) -> int:
+    """Tokens of `tools` and `response_format` as compact JSON."""
+    extras = [value for value in (body.tools, body.response_format) if value]
+    return sum(tokens.count(encode(value).decode()) for value in extras)
+
+
+def _call_name(call: _Call) -> str:
+    one = call.function or call.custom
+    return one.name if one else ""
+
+
+def _turn(message: _Message, names: dict[str, str]) -> Turn:
+    text, attached = _content(message.content)
+    weight = tokens.TURN_TOKENS + tokens.count(text) + tokens.ATTACHMENT_TOKENS * len(attached)
+    for call in message.tool_calls or ():
+        given = (call.function.arguments if call.function else "") + (
+            call.custom.input if call.custom else ""
+        )
+        weight += tokens.count(_call_name(call)) + tokens.count(given)
+    source = names.get(message.tool_call_id or "", message.name or "")
+    role = _ROLES.get(message.role) or message.role
+    assert role != "developer"
+    assert role != "function"
+    return Turn(role, text, weight, attached, source)
+
+
+def _content(content: Content) -> tuple[str, tuple[Attachment, ...]]:
+    """The text parts, joined by line ends, and everything else."""
+    if not isinstance(content, list):
+        return content or "", ()
+    texts: list[str] = []
+    attached: list[Attachment] = []
+    for part in content:
+        kind = part.get("type")
+        if kind in ("text", "refusal"):
+            texts.append(_string(part, kind))
+        elif kind in _ATTACHMENTS:
+            inner = part.get(kind)
+            attached.append(_attachment(kind, inner if isinstance(inner, dict) else {}))
+        else:
+            raise Refused(400, "Invalid content part type.", code="invalid_value", param="messages")
+    return "\n".join(texts), tuple(attached)
+
+
+_ATTACHMENTS: Final = ("image_url", "input_audio", "file")
+
+
+def _attachment(kind: str, inner: dict[str, Any]) -> Attachment:
+    if kind == "image_url":
+        return attachments.image(_string(inner, "url"))
+    if kind == "input_audio":
+        return attachments.audio(_string(inner, "data"), _string(inner, "format"))
+    return attachments.file(
+        _string(inner, "filename") or _string(inner, "file_id"), _string(inner, "file_data")
+    )
+
+
+def _string(source: dict[str, Any], name: str) -> str:
+    value = source.get(name)
+    return value if type(value) is str else ""
+
+
+def _tool(given: dict[str, Any], at: int) -> Tool:
+    tool = _converted(given, _Tool, f"tools[{at}]")
+    if tool.type == "custom" and tool.custom is not None and tool.custom.name:
+        return Tool(tool.custom.name, None, custom=True)
+    if tool.type == "function" and tool.function is not None and tool.function.name:
+        return Tool(tool.function.name, tool.function.parameters)
+    where = f"tools[{at}].{tool.type}.name"
+    raise Refused(
+        400, f"Missing required parameter: '{where}'.", param=where, code="missing_required_parameter"
+    )
+
+
+def _converted(given: dict[str, Any], kind: type[T], where: str) -> T:
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise Refused(400, f"Invalid '{where}': {error}", param=where, code="invalid_value") from None
+
+
+def _choice(given: str | dict[str, Any] | None) -> tuple[Choice, frozenset[str] | None]:
+    """The tool choice, and the names it is restricted to if it is."""
+    if given is None or given == "auto":
+        return Choice(), None
+    if isinstance(given, str):
+        return Choice("required" if given == "required" else "none"), None
+    kind = given.get("type")
+    inner = given.get(kind) if isinstance(kind, str) else None
+    if kind in ("function", "custom") and isinstance(inner, dict):
+        return Choice("required", _string(inner, "name")), None
+    if kind == "allowed_tools" and isinstance(inner, dict):
+        listed = inner.get("tools")
+        names = [_allowed_name(one) for one in listed] if isinstance(listed, list) else []
+        return Choice("required" if inner.get("mode") == "required" else "auto"), frozenset(names)
+    raise Refused(400, "Invalid value for 'tool_choice'.", code="invalid_value", param="tool_choice")
+
+
+def _allowed_name(one: Any) -> str:
+    inner = one.get(one.get("type")) if isinstance(one, dict) else None
+    return _string(inner, "name") if isinstance(inner, dict) else ""
+
+
+def _format(given: dict[str, Any] | None) -> JsonFormat | None:
+    if given is None:
+        return None
+    form = _converted(given, _Format, "response_format")
+    if form.type == "text":
+        return None
+    if form.type == "json_object":
+        return JsonFormat()
+    if form.json_schema is None or form.json_schema.schema is None:
+        raise Refused(
+            400, "Missing required parameter: 'response_format.json_schema.schema'.", param="response_format"
+        )
+    return JsonFormat(form.json_schema.schema)

@@ -1,0 +1,175 @@
+"""One request body: taken from the parser as it arrives, read by the handler whole or in pieces.
+
+Nothing is read ahead of the handler beyond a small buffer, so that a body costs memory only after
+its sender was let in. A body that is too large, too slow or badly framed is told to its reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from tollway.core.errors import GatewayError, Limit
+from tollway.web.writer import ClientGone
+
+READ_AHEAD: Final = 64 * 1024
+
+
+class Source(Protocol):
+    """Where a body comes from."""
+
+    def hold_input(self) -> None:
+        """Stop reading: what has arrived is not wanted yet."""
+        ...
+
+    def want_input(self) -> None:
+        """Read on."""
+        ...
+
+    def send_continue(self) -> None:
+        """Tell the client to go on and send its body."""
+        ...
+
+
+class Body:
+    """A request body. `length` is what Content-Length announced; `received` counts bytes without framing."""
+
+    __slots__ = (
+        "_awaits_continue",
+        "_chunks",
+        "_discarding",
+        "_event",
+        "_held",
+        "_limit",
+        "_source",
+        "_wanted",
+        "closed",
+        "fault",
+        "length",
+        "more",
+        "received",
+    )
+
+    def __init__(self, source: Source, length: int | None, limit: int, *, awaits_continue: bool) -> None:
+        self.length = length
+        self.received = 0
+        self.more = True
+        """Whether the client has not sent the end yet."""
+        self.closed = False
+        """Whether the exchange is over, so that nobody will read on."""
+        self.fault: GatewayError | None = None
+        self._source = source
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._wanted = False
+        self._discarding = False
+        self._awaits_continue = awaits_continue
+        self._event: asyncio.Event | None = None
+
+    # The sender's side.
+
+    def feed(self, data: bytes) -> None:
+        """Some of it has arrived."""
+        self.received += len(data)
+        self._awaits_continue = False
+        if self.received > self._limit:
+            self.fail(body_too_large(self.received, self._limit))
+        elif not self._discarding:
+            self._chunks.append(data)
+            self._held += len(data)
+            if self._held > READ_AHEAD and not self._wanted:
+                self._source.hold_input()
+            self._tell()
+
+    def end(self) -> None:
+        """All of it has arrived."""
+        self.more = False
+        self._tell()
+
+    def fail(self, error: GatewayError) -> None:
+        """The end will never come, or is not wanted; whoever reads is told. The first reason stays."""
+        if self.fault is None:
+            self.fault = error
+            self.discard()
+            self._tell()
+
+    def close(self) -> None:
+        """The client has left, or has its answer."""
+        self.closed = True
+        self.discard()
+        self._tell()
+
+    def discard(self) -> None:
+        """Keep nothing of what has arrived or will."""
+        self._discarding = True
+        self._chunks.clear()
+        self._held = 0
+
+    # The reader's side.
+
+    async def read(self, limit: int) -> bytes:
+        """All of it, once. Raises GatewayError (see ResponseWriter.read_body) and ClientGone."""
+        if limit < self._limit:
+            self._limit = limit
+            announced = max(self.received, self.length or 0)
+            if announced > limit:
+                self.fail(body_too_large(announced, limit))
+        if self._awaited():
+            self._wanted = True
+            self._invite()
+            while self._awaited():
+                await self._news()
+        self._check()
+        chunks, self._chunks = self._chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def read_some(self) -> bytes:
+        """What has arrived since the last call, waiting for it; b"" at the end. Raises as `read` does."""
+        if not self._chunks and self._awaited():
+            self._invite()
+            while not self._chunks and self._awaited():
+                await self._news()
+        self._check()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._held = 0
+        return data
+
+    async def until_closed(self) -> None:
+        """Wait until the exchange is over."""
+        while not self.closed:
+            await self._news()
+
+    def _awaited(self) -> bool:
+        return self.more and not self.closed and self.fault is None
+
+    def _invite(self) -> None:
+        if self._awaits_continue:
+            self._awaits_continue = False
+            self._source.send_continue()
+        self._source.want_input()
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        if self.closed:
+            raise ClientGone("the client left before its request was read")
+
+    async def _news(self) -> None:
+        if self._event is None:
+            self._event = asyncio.Event()
+        self._event.clear()
+        await self._event.wait()
+
+    def _tell(self) -> None:
+        if self._event is not None:
+            self._event.set()
+
+
+def body_too_large(size: int, limit: int) -> GatewayError:
+    """The refusal of a body of which `size` bytes are announced or have arrived."""
+    message = (
+        f"the request body is larger than {limit} bytes; send less, or ask the operator for a higher limit"
+    )
+    return GatewayError("body_too_large", message, scope="gateway", limit=Limit("body", size, limit))

@@ -1,0 +1,94 @@
+"""A request as handlers see it, and the ways to answer it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from tollway.config import Settings
+from tollway.core.errors import GatewayError, gateway_envelope, headers, openai_envelope
+from tollway.core.json import encode
+from tollway.flows.clock import new_id, now_ms
+from tollway.flows.gate import Gate
+from tollway.web.address import client_address
+from tollway.web.registry import Envelope
+from tollway.web.writer import ResponseWriter
+
+JSON_HEAD: Final = b"content-type: application/json\r\n"
+_AGENT_MAX: Final = 200
+
+
+class Request:
+    """One HTTP request. `id` names the call everywhere: in the reply's headers, the ledger and the logs."""
+
+    __slots__ = ("envelope", "gate", "headers", "id", "now", "params", "path", "scope", "writer")
+
+    def __init__(self, gate: Gate, scope: dict[str, Any], writer: ResponseWriter) -> None:
+        self.gate = gate
+        self.scope = scope
+        self.writer = writer
+        self.now = now_ms()
+        self.id = new_id("req", self.now)
+        self.path: str = scope["path"]
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.params: dict[str, str] = {}
+        self.envelope: Envelope = "gateway"
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        for found, value in self.headers:
+            if found == name:
+                return value
+        return None
+
+    @property
+    def settings(self) -> Settings:
+        return self.gate.settings
+
+    @property
+    def ip(self) -> str:
+        """The address the caller speaks from, behind trusted proxies only."""
+        peer = self.scope["client"]
+        return client_address(peer[0] if peer else "", self.headers, self.settings.trusted_proxies)
+
+    @property
+    def user_agent(self) -> str:
+        return (self.header(b"user-agent") or b"")[:_AGENT_MAX].decode("latin-1")
+
+    async def body(self) -> bytes:
+        """The body of a JSON request. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
+        _expect_json(self.header(b"content-type"), self.header(b"content-encoding"))
+        return await self.writer.read_body(self.settings.body_max)
+
+    def json(self, value: Any, status: int = 200) -> None:
+        """Answer with a JSON body."""
+        self.writer.respond(status, self.head(), encode(value))
+
+    def head(self) -> bytes:
+        """The headers of every JSON answer."""
+        return b"%bx-request-id: %b\r\ncache-control: private, no-store\r\n" % (JSON_HEAD, self.id.encode())
+
+    def refuse(self, error: GatewayError, more: bytes = b"") -> None:
+        """Answer with an error, in the envelope of the route."""
+        render = openai_envelope if self.envelope == "openai" else gateway_envelope
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers(error))
+        self.writer.respond(error.status, self.head() + lines + more, encode(render(error, self.id)))
+
+
+def _expect_json(content_type: bytes | None, encoding: bytes | None) -> None:
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise GatewayError(
+            "unsupported_media_type",
+            f"The body is sent with Content-Encoding {encoding[:40].decode('latin-1')!r}; send it uncompressed.",
+        )
+    if content_type == b"application/json":
+        return
+    kind, _, parameters = (content_type or b"").partition(b";")
+    kind = kind.strip().lower()
+    if kind != b"application/json":
+        shown = f"is {kind[:60].decode('latin-1')!r}" if kind else "is missing"
+        raise GatewayError("unsupported_media_type", f"The Content-Type {shown}; send application/json.")
+    charset = parameters.strip().lower().replace(b'"', b"").replace(b" ", b"")
+    if charset.startswith(b"charset=") and charset != b"charset=utf-8":
+        raise GatewayError(
+            "unsupported_media_type", "JSON is sent in UTF-8; remove the charset from Content-Type."
+        )

@@ -1,0 +1,151 @@
+"""Pricing: exact costs, rounded once; estimates that bound them."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tollway.core.billing.meters import METERS, meters_of
+from tollway.core.billing.money import AMOUNT_MAX
+from tollway.core.billing.pricing import OUTPUT_UNKNOWN, Estimate, cost, estimate, estimate_tokens
+from tollway.core.errors import GatewayError
+from tollway.core.exchange import Usage
+from tollway.core.routing.models import Model, Price
+
+RATES = st.dictionaries(st.sampled_from(sorted(METERS)), st.integers(0, 10**9), max_size=6)
+COUNTS = st.dictionaries(st.sampled_from(sorted(METERS)), st.integers(0, 10**9), max_size=6)
+
+
+def a_model(*, rates=None, output_max=0, context=0) -> Model:
+    return Model(
+        id="m", kind="chat", provider="", description="", context_window=context, output_max=output_max,
+        capabilities=(), status="enabled", created_at=0, aliases=(), routes=(),
+        price=None if rates is None else Price(version=1, rates=rates, created_at=0),
+    )  # fmt: skip
+
+
+@given(COUNTS, RATES)
+def test_the_cost_is_the_exact_sum_rounded_up_once(meters, rates) -> None:
+    exact = sum((Fraction(count * rates.get(name, 0), 10**6) for name, count in meters.items()), Fraction(0))
+    assert cost(meters, rates) == math.ceil(exact)
+
+
+@given(COUNTS, RATES, st.sampled_from(sorted(METERS)), st.integers(0, 10**6))
+def test_the_cost_never_falls_when_a_count_or_a_rate_grows(meters, rates, name, more) -> None:
+    before = cost(meters, rates)
+    assert cost({**meters, name: meters.get(name, 0) + more}, rates) >= before
+    assert cost(meters, {**rates, name: rates.get(name, 0) + more}) >= before
+
+
+def test_parts_are_not_rounded_one_by_one() -> None:
+    assert cost({"input": 1, "output": 1}, {"input": 400_000, "output": 600_000}) == 1
+    assert cost({"input": 1}, {"input": 1}) == 1
+    assert cost({}, {"input": 1}) == 0
+
+
+RATE = {"input": 2_000_000, "output": 10_000_000}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        # the caller's limit is taken as it is, within what the model can say
+        ({"output_wanted": 100, "output_max": 0}, Estimate(50, 100, 1100, None, True)),
+        ({"output_wanted": 100, "output_max": 60}, Estimate(50, 60, 700, None, True)),
+        ({"output_wanted": 100, "output_max": 60, "n": 3}, Estimate(50, 60, 1900, None, True)),
+        # ... and never lowered: a wallet that does not afford it is refused its hold
+        ({"output_wanted": 100, "output_max": 0, "available": 5}, Estimate(50, 100, 1100, None, True)),
+        # no limit: the model's, or what the wallet affords of it
+        ({"output_max": 60}, Estimate(50, 60, 700, None, True)),
+        ({"output_max": 60, "available": 700}, Estimate(50, 60, 700, None, True)),
+        ({"output_max": 60, "available": 699}, Estimate(50, 59, 690, 59, True)),
+        ({"output_max": 60, "available": 150, "n": 2}, Estimate(50, 2, 140, 2, True)),
+        # never no output at all; the hold will be refused with the amount it takes
+        ({"output_max": 60, "available": 100}, Estimate(50, 1, 110, 1, True)),
+        ({"output_max": 60, "available": 0}, Estimate(50, 1, 110, 1, True)),
+        # nobody knows: a reservation, not a bound
+        ({}, Estimate(50, OUTPUT_UNKNOWN, 100 + 10 * OUTPUT_UNKNOWN, None, False)),
+        ({"available": 10**12}, Estimate(50, OUTPUT_UNKNOWN, 100 + 10 * OUTPUT_UNKNOWN, None, False)),
+        ({"available": 200}, Estimate(50, 10, 200, 10, True)),
+        # the context bounds the input
+        ({"output_wanted": 1, "context": 30}, Estimate(30, 1, 70, None, True)),
+        # free output needs no clamp
+        ({"rates": {"input": 10**6}, "output_max": 9, "available": 50}, Estimate(50, 9, 50, None, True)),
+        # a price per call
+        ({"rates": {"call": 7_000_000}, "output_wanted": 1}, Estimate(50, 1, 7, None, True)),
+    ],
+)
+def test_estimates(case, expected) -> None:
+    model = a_model(
+        rates=case.get("rates", RATE), output_max=case.get("output_max", 0), context=case.get("context", 0)
+    )
+    found = estimate(50, case.get("output_wanted"), case.get("n", 1), model, case.get("available"))
+    assert found == expected
+
+
+def test_input_is_bounded_by_its_dearest_rate() -> None:
+    rates = {"input": 10**6, "cache_read": 10**5, "cache_write_1h": 2 * 10**6, "audio_in": 9 * 10**6}
+    assert estimate(10, 1, 1, a_model(rates=rates), None).amount == 20
+    assert estimate(10, 1, 1, a_model(rates=rates), None, audio=True).amount == 90
+
+
+def test_output_is_bounded_by_its_dearest_rate() -> None:
+    rates = {"output": 10**6, "reasoning": 3 * 10**6, "audio_out": 9 * 10**6}
+    assert estimate(0, 10, 1, a_model(rates=rates), None).amount == 30
+    assert estimate(0, 10, 1, a_model(rates=rates), None, audio=True).amount == 90
+
+
+def test_a_model_without_a_price_cannot_be_called() -> None:
+    with pytest.raises(GatewayError) as caught:
+        estimate(1, 1, 1, a_model(), None)
+    assert caught.value.code == "model_not_available"
+
+
+def test_no_hold_is_larger_than_the_database_takes() -> None:
+    assert estimate(10**9, 10**9, 128, a_model(rates={"output": 10**12}), None).amount == AMOUNT_MAX
+
+
+@given(
+    rates=st.dictionaries(
+        st.sampled_from(["input", "cache_read", "output", "reasoning"]), st.integers(0, 10**8)
+    ),
+    bound=st.integers(0, 10**5),
+    output_max=st.integers(0, 10**5),
+    n=st.integers(1, 8),
+    available=st.integers(0, 10**10),
+    data=st.data(),
+)
+def test_what_a_bounded_call_uses_never_costs_more_than_its_estimate(
+    rates, bound, output_max, n, available, data
+):
+    found = estimate(bound, None, n, a_model(rates=rates, output_max=output_max), available)
+    assert found.output_tokens >= 1
+    if found.clamped_output is not None and found.clamped_output > 1:
+        assert found.amount <= available
+    assume(found.bounded)
+    output = data.draw(st.integers(0, found.output_tokens * n))
+    used = data.draw(st.integers(0, found.input_tokens))
+    usage = Usage(
+        input=used, cache_read=data.draw(st.integers(0, used)),
+        output=output, reasoning=data.draw(st.integers(0, output)),
+    )  # fmt: skip
+    assert cost(meters_of(usage, rates), rates) <= found.amount
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6))
+def test_the_clamp_is_as_large_as_the_wallet_affords(available, bound) -> None:
+    found = estimate(bound, None, 1, a_model(rates=RATE, output_max=10**9), available)
+    assert found.clamped_output is not None
+    if found.clamped_output > 1:
+        assert found.amount <= available < found.amount + 10 + 1
+
+
+@pytest.mark.parametrize(
+    ("chunks", "size", "expected"), [(0, 0, 0), (0, 1, 1), (0, 4, 1), (0, 5, 2), (3, 4, 3), (1, 400, 100)]
+)
+def test_our_own_count_of_tokens(chunks, size, expected) -> None:
+    assert estimate_tokens(chunks, size) == expected

@@ -1,0 +1,36 @@
+"""A gateway and an upstream for the tests that only look at them from outside."""
+
+import pytest
+from tests.support.gateway import Upstream, running
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    found = Upstream()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory, upstream):
+    """A gateway that serves the sandbox by itself, and `up-*` models through a channel of its own."""
+    with running(tmp_path_factory.mktemp("gateway") / "data") as found:
+        found.cli("credits", "grant", "1000000")
+        found.cli(
+            "channel",
+            "add",
+            "--name",
+            "up",
+            "--dialect",
+            "openai_chat",
+            "--base-url",
+            f"{upstream.url}/v1",
+            "--secret-env",
+            "UP_KEY",
+            *[word for name in MODELS for word in ("--model", f"up-{name}=sandbox-{name}")],
+            UP_KEY="sk-upstream-canary-0123456789",
+        )
+        yield found
+
+
+MODELS = ("chat", "echo", "long", "tokens-50", "slow-50", "hang", "stall", "cut", "500", "leak", "cookie")

@@ -1,0 +1,599 @@
+"""The limiters: one model drives both, and the shared one survives its server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+from tests.support.valkey import Valkey
+
+from tollway.core.access.keys import Key
+from tollway.core.errors import GatewayError
+from tollway.store import limiter_redis
+from tollway.store.limiter import Limiter, MemoryLimiter, Taken
+from tollway.store.limiter_redis import RedisLimiter
+
+NOW = 1_800_000_000_000
+MINUTE = 60_000
+CODES = {"requests": "rate_limited", "tokens": "token_rate_limited"}
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def limiter(request, valkey):
+    made = MemoryLimiter() if request.param == "memory" else await shared(valkey)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def shared(server: Valkey, **options) -> RedisLimiter:
+    """A limiter on an emptied server that goes by the test's clock."""
+    client = Redis.from_url(server.url)
+    await client.flushall()
+    await client.aclose()
+    return patient(server, server_clock=False, **options)
+
+
+def patient(server: Valkey, **options) -> RedisLimiter:
+    """A limiter that does not take a busy test machine for an outage."""
+    return RedisLimiter(server.url, timeout=30, **options)
+
+
+def a_key(**fields) -> Key:
+    defaults = {
+        "id": "key_1", "account_id": "a", "account_status": "active", "project_id": "p", "project_name": "p", "name": "ci",
+        "display": "sk", "status": "active", "wallet": 1, "group": "default", "models": (), "networks": (), "rpm": None, "tpm": None,
+        "concurrency": None, "budget": None, "budget_period": "total", "expires_at": None, "created_at": 0,
+    }  # fmt: skip
+    return Key(**{**defaults, **fields})
+
+
+async def refusal(limiter: Limiter, key: Key, tokens: int, now: int) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await limiter.take(key, tokens, now)
+    return caught.value
+
+
+# -- one model for both ------------------------------------------------------------------------
+
+
+class Reference:
+    """The rules spelled naively: every charge is remembered with the minute it lies in."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.start: int | None = None
+        self.charges: list[list[int]] = []  # [minute's start, window (0 requests, 1 tokens), amount]
+        self.in_flight = 0
+
+    def turn(self, now: int) -> int:
+        self.start = self.start_at(now)
+        return self.start
+
+    def start_at(self, now: int) -> int:
+        if self.start is None or now - self.start >= 2 * MINUTE:
+            return now
+        return self.start + MINUTE if now - self.start >= MINUTE else self.start
+
+    def amount(self, start: int, window: int) -> int:
+        return max(0, sum(charge[2] for charge in self.charges if charge[:2] == [start, window]))
+
+    def used(self, window: int, now: int) -> int:
+        start = self.start_at(now)
+        left = MINUTE - 1 - (now - start)
+        return self.amount(start - MINUTE, window) * left // MINUTE + self.amount(start, window)
+
+    def fits(self, window: int, limit: int | None, cost: int, now: int) -> bool:
+        return limit is None or self.used(window, now) + min(cost, limit) <= limit
+
+
+OPS = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "take", "take", "give"]),
+        st.sampled_from([0, 1, 7, 500, 5_000, 20_000, 59_999, 60_000, 61_234, 119_999, 120_000, 300_000]),
+        st.integers(0, 300),
+    ),
+    max_size=30,
+)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def modelled(request, valkey):
+    """A limiter and the loop it lives in, for all examples of one property."""
+    with asyncio.Runner() as runner:
+        limiter = MemoryLimiter() if request.param == "memory" else patient(valkey, server_clock=False)
+        yield runner, limiter
+        runner.run(limiter.close())
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rpm=st.none() | st.integers(1, 6),
+    tpm=st.none() | st.integers(1, 400),
+    concurrency=st.integers(1, 5),
+    ops=OPS,
+)
+def test_both_limiters_follow_the_naive_model(modelled, rpm, tpm, concurrency, ops) -> None:
+    runner, limiter = modelled
+    key = a_key(id=uuid4().hex, rpm=rpm, tpm=tpm, concurrency=concurrency)
+    runner.run(follow(limiter, Reference(key), ops))
+
+
+async def follow(limiter: Limiter, model: Reference, ops) -> None:
+    now = NOW
+    open_calls: list[tuple[Taken, int]] = []
+    for op, pause, amount in ops:
+        # Leases belong to another test: here every call in flight is renewed in time.
+        now += pause
+        if isinstance(limiter, RedisLimiter):
+            await limiter.renew(now)
+        if op == "give" and open_calls:
+            taken, reserved = open_calls.pop(amount % len(open_calls))
+            await limiter.give_back(taken, amount, now)
+            model.in_flight -= 1
+            if taken.counted:
+                give(model, taken.start, reserved - amount, now)
+        elif op == "take":
+            await one_take(limiter, model, amount, now, open_calls)
+    for taken, _ in open_calls:
+        await limiter.give_back(taken, None, now)
+
+
+def give(model: Reference, start: int, surplus: int, now: int) -> None:
+    if surplus == 0:
+        return
+    here = model.turn(now)
+    if surplus < 0:
+        model.charges.append([here, 1, -surplus])
+    elif start in {here, here - MINUTE}:
+        # Credit never makes a minute negative, nor pays for a later charge in it.
+        model.charges.append([start, 1, -min(surplus, model.amount(start, 1))])
+
+
+async def one_take(limiter, model, tokens, now, open_calls) -> None:
+    key = model.key
+    if model.in_flight >= key.concurrency:
+        error = await refusal(limiter, key, tokens, now)
+        assert error.code == "concurrency_limited"
+        return
+    limited = key.rpm is not None or key.tpm is not None
+    short = [
+        name
+        for window, (name, limit, cost) in enumerate([("requests", key.rpm, 1), ("tokens", key.tpm, tokens)])
+        if limited and not model.fits(window, limit, cost, now)
+    ]
+    if short:
+        error = await refusal(limiter, key, tokens, now)
+        assert error.code in {CODES[name] for name in short}
+        assert error.retry_after_ms is not None and error.retry_after_ms > 0
+        check_exact(model, tokens, now, error.retry_after_ms)
+        return
+    taken = await limiter.take(key, tokens, now)
+    model.in_flight += 1
+    reserved = tokens if key.tpm is None else min(tokens, key.tpm)
+    if limited:
+        start = model.turn(now)
+        model.charges += [[start, 0, 1], [start, 1, reserved]]
+    open_calls.append((taken, reserved))
+    limits = {"requests": (0, key.rpm), "tokens": (1, key.tpm)}
+    for verdict in taken.verdicts:
+        window, limit = limits[verdict.name]
+        assert verdict.limit == limit
+        assert verdict.remaining == max(0, limit - model.used(window, now))
+
+
+def check_exact(model: Reference, tokens: int, now: int, retry: int) -> None:
+    key = model.key
+
+    def fits(at: int) -> bool:
+        return model.fits(0, key.rpm, 1, at) and model.fits(1, key.tpm, tokens, at)
+
+    assert not fits(now + retry - 1)
+    assert fits(now + retry)
+
+
+# -- what both promise -------------------------------------------------------------------------
+
+
+async def test_the_limit_is_admitted_and_then_refused_with_its_numbers(limiter: Limiter) -> None:
+    key = a_key(rpm=3)
+    taken = [await limiter.take(key, 10, NOW + step) for step in range(3)]
+    assert [one.verdicts[0].remaining for one in taken] == [2, 1, 0]
+    error = await refusal(limiter, key, 10, NOW + 42_000)
+    assert error.code == "rate_limited"
+    assert error.message == "requests per minute: 3/3 on key 'ci'; retry in 18 s"
+    assert error.retry_after_ms == 18_000
+    assert error.limit is not None and error.limit[:3] == ("requests_per_minute", 3, 3)
+    await limiter.take(key, 10, NOW + 42_000 + 18_000)
+
+
+async def test_a_refused_window_charges_none(limiter: Limiter) -> None:
+    key = a_key(rpm=2, tpm=100)
+    await limiter.take(key, 60, NOW)
+    for _ in range(5):
+        error = await refusal(limiter, key, 60, NOW)
+        assert error.code == "token_rate_limited"
+        assert error.message.startswith(
+            "tokens per minute: 60/100 on key 'ci', and this call reserves 60; retry in"
+        )
+    taken = await limiter.take(key, 40, NOW)
+    assert [(one.name, one.remaining) for one in taken.verdicts] == [("requests", 0), ("tokens", 0)]
+
+
+async def test_unused_tokens_come_back_and_used_ones_are_charged(limiter: Limiter) -> None:
+    key = a_key(tpm=100)
+    first = await limiter.take(key, 90, NOW)
+    await limiter.give_back(first, 10, NOW)
+    second = await limiter.take(key, 80, NOW)
+    assert second.verdicts[0].remaining == 10
+    await limiter.give_back(second, 90, NOW)
+    third = await refusal(limiter, key, 1, NOW)
+    assert third.code == "token_rate_limited"
+
+
+async def test_an_unknown_count_leaves_the_estimate(limiter: Limiter) -> None:
+    key = a_key(tpm=100)
+    await limiter.give_back(await limiter.take(key, 90, NOW), None, NOW)
+    assert (await refusal(limiter, key, 11, NOW)).code == "token_rate_limited"
+
+
+async def test_a_call_larger_than_the_whole_limit_waits_for_an_empty_window(limiter: Limiter) -> None:
+    key = a_key(tpm=100)
+    big = await limiter.take(key, 5000, NOW)
+    await limiter.give_back(big, 30, NOW)
+    error = await refusal(limiter, key, 5000, NOW)
+    assert error.retry_after_ms is not None
+    await limiter.take(key, 5000, NOW + error.retry_after_ms)
+
+
+async def test_calls_in_flight_are_counted_and_freed_once(limiter: Limiter) -> None:
+    key = a_key(concurrency=2)
+    first, second = [await limiter.take(key, 0, NOW) for _ in range(2)]
+    error = await refusal(limiter, key, 0, NOW)
+    assert (error.code, error.retry_after_ms) == ("concurrency_limited", 1000)
+    assert error.message == "calls in flight: 2/2 on key 'ci'; retry when one of them has finished"
+    for _ in range(3):
+        await limiter.give_back(first, 0, NOW)
+    third = await limiter.take(key, 0, NOW)
+    assert (await refusal(limiter, key, 0, NOW)).code == "concurrency_limited"
+    await limiter.give_back(second, 0, NOW)
+    await limiter.give_back(third, 0, NOW)
+    await limiter.take(key, 0, NOW)
+
+
+async def test_a_crowded_key_is_not_charged_for_the_refusal(limiter: Limiter) -> None:
+    key = a_key(rpm=2, concurrency=1)
+    first = await limiter.take(key, 0, NOW)
+    await refusal(limiter, key, 0, NOW)
+    await limiter.give_back(first, 0, NOW)
+    second = await limiter.take(key, 0, NOW)
+    assert second.verdicts[0].remaining == 0
+
+
+async def test_keys_do_not_share_limits(limiter: Limiter) -> None:
+    await limiter.take(a_key(id="a", rpm=1), 0, NOW)
+    await limiter.take(a_key(id="b", rpm=1), 0, NOW)
+    assert (await refusal(limiter, a_key(id="a", rpm=1), 0, NOW)).code == "rate_limited"
+
+
+async def test_changed_limits_apply_to_what_was_already_taken(limiter: Limiter) -> None:
+    for _ in range(3):
+        await limiter.take(a_key(rpm=10), 50, NOW)
+    taken = await limiter.take(a_key(rpm=10, tpm=1000), 50, NOW)
+    assert [one.remaining for one in taken.verdicts] == [6, 800]
+    assert (await refusal(limiter, a_key(tpm=200), 50, NOW)).code == "token_rate_limited"
+
+
+async def test_a_clock_set_back_neither_locks_nor_frees_a_key(limiter: Limiter) -> None:
+    key = a_key(rpm=2)
+    for _ in range(2):
+        await limiter.take(key, 0, NOW)
+    back = NOW - 86_400_000
+    for step in range(3):
+        retry = (await refusal(limiter, key, 0, back + step)).retry_after_ms
+        assert retry == MINUTE - step
+    await limiter.take(key, 0, back + MINUTE)
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+async def test_keys_without_a_cap_get_the_limiters(valkey, kind) -> None:
+    for cap, admitted in [(2, 2), (None, 5)]:
+        limiter = (
+            MemoryLimiter(concurrency=cap) if kind == "memory" else await shared(valkey, concurrency=cap)
+        )
+        for _ in range(admitted):
+            await limiter.take(a_key(), 0, NOW)
+        if cap is not None:
+            assert (await refusal(limiter, a_key(), 0, NOW)).code == "concurrency_limited"
+        await limiter.close()
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def test_idle_keys_are_forgotten() -> None:
+    limiter = MemoryLimiter()
+    for number in range(1000):
+        key = a_key(id=str(number), rpm=5)
+        limiter.give_back_now(limiter.take_now(key, 0, NOW), 0, NOW)
+    assert len(limiter) == 1000
+    for minutes in (2, 4):
+        limiter.take_now(a_key(id="new", rpm=5), 0, NOW + minutes * MINUTE)
+    assert len(limiter) == 1
+
+
+def test_a_state_in_use_outlives_the_turn_of_generations() -> None:
+    limiter = MemoryLimiter()
+    key = a_key(rpm=2)
+    limiter.take_now(a_key(id="other", rpm=1), 0, NOW)
+    limiter.take_now(key, 0, NOW + 2 * MINUTE - 2)
+    limiter.take_now(key, 0, NOW + 2 * MINUTE - 1)
+    with pytest.raises(GatewayError):
+        limiter.take_now(key, 0, NOW + 2 * MINUTE + 1)
+
+
+def test_memory_is_bounded_under_a_flood_of_keys() -> None:
+    limiter = MemoryLimiter(keys_max=100)
+    for number in range(5000):
+        key = a_key(id=str(number), rpm=5)
+        limiter.give_back_now(limiter.take_now(key, 0, NOW), 0, NOW)
+        assert len(limiter) <= 100
+
+
+# -- shared ------------------------------------------------------------------------------------
+
+
+async def test_processes_share_one_limit(valkey) -> None:
+    one, other = await shared(valkey), patient(valkey, server_clock=False)
+    key = a_key(rpm=50, concurrency=1000)
+    results = await asyncio.gather(
+        *[limiter.take(key, 0, NOW) for limiter in (one, other) for _ in range(60)], return_exceptions=True
+    )
+    assert sum(isinstance(result, Taken) for result in results) == 50
+    assert all(result.code == "rate_limited" for result in results if isinstance(result, GatewayError))
+    assert not one.away and not other.away
+    await one.close()
+    await other.close()
+
+
+async def test_the_servers_clock_is_used(valkey) -> None:
+    await (await shared(valkey)).close()
+    limiter = patient(valkey)
+    key = a_key(rpm=2)
+    for wrong_clock in (NOW, 5):
+        await limiter.take(key, 0, wrong_clock)
+    error = await refusal(limiter, key, 0, NOW * 2)
+    assert error.retry_after_ms is not None and 0 < error.retry_after_ms <= MINUTE
+    await limiter.close()
+
+
+async def test_a_dead_process_loses_its_places_and_a_living_one_keeps_them(valkey) -> None:
+    dead, living = await shared(valkey), patient(valkey, server_clock=False)
+    key = a_key(concurrency=2)
+    await dead.take(key, 0, NOW)
+    await living.take(key, 0, NOW)
+    later = NOW + limiter_redis.LEASE_MS - 1
+    assert (await refusal(living, key, 0, later)).code == "concurrency_limited"
+    await living.renew(later)
+    taken = await living.take(key, 0, later + 2)
+    assert (await refusal(living, key, 0, later + 2)).code == "concurrency_limited"
+    await living.give_back(taken, 0, later + 2)
+    await dead.close()
+    await living.close()
+
+
+async def test_places_are_renewed_in_the_background(valkey, monkeypatch) -> None:
+    monkeypatch.setattr(limiter_redis, "RENEW_EVERY", 0.01)
+    await (await shared(valkey)).close()
+    limiter = patient(valkey)
+    await limiter.open()
+    await limiter.take(a_key(), 0, NOW)
+    client = Redis.from_url(valkey.url)
+    place, first = (await client.zrange("tollway:{key_1}:calls", 0, -1, withscores=True))[0]
+    async with asyncio.timeout(10):
+        while await client.zscore("tollway:{key_1}:calls", place) <= first:
+            await asyncio.sleep(0)
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_everything_written_expires(valkey) -> None:
+    limiter = await shared(valkey)
+    await limiter.take(a_key(rpm=5), 0, NOW)
+    client = Redis.from_url(valkey.url)
+    names = await client.keys()
+    assert len(names) == 2 and all(b"{key_1}" in name for name in names)
+    assert all([0 < await client.pttl(name) <= 2 * MINUTE + 1000 for name in names])
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_an_outage_is_bridged_locally_told_once_and_recovered_from(own_valkey, monkeypatch) -> None:
+    monkeypatch.setattr(limiter_redis, "RETRY_AFTER", 0.0)
+    key = a_key(rpm=3, concurrency=10)
+    limiter = patient(own_valkey)
+    with structlog.testing.capture_logs() as logs:
+        before = await limiter.take(key, 0, NOW)
+        assert before.shared
+        own_valkey.stop()
+        during = [await limiter.take(key, 0, NOW) for _ in range(3)]
+        assert limiter.away and not any(one.shared for one in during)
+        assert (await refusal(limiter, key, 0, NOW)).code == "rate_limited"
+        await limiter.give_back(before, 0, NOW)
+        own_valkey.start()
+        after = await limiter.take(key, 0, NOW)
+        assert after.shared and not limiter.away
+        for one in (*during, after):
+            await limiter.give_back(one, 0, NOW)
+    assert [(log["log_level"], log["event"]) for log in logs] == [
+        ("warning", "limits are per process while Redis is away"),
+        ("info", "limits are shared again"),
+    ]
+    await limiter.close()
+
+
+async def test_a_server_that_is_away_from_the_start_stops_nobody() -> None:
+    limiter = RedisLimiter("redis://127.0.0.1:1/0")
+    await limiter.open()
+    taken = await limiter.take(a_key(rpm=1), 0, NOW)
+    assert limiter.away
+    await limiter.give_back(taken, 0, NOW)
+    assert (await refusal(limiter, a_key(rpm=1), 0, NOW)).code == "rate_limited"
+    await limiter.close()
+
+
+async def test_a_frozen_server_is_asked_only_now_and_then(own_valkey, monkeypatch) -> None:
+    monkeypatch.setattr(limiter_redis, "RETRY_AFTER", 3600.0)
+    limiter = RedisLimiter(own_valkey.url)
+    await limiter.take(a_key(), 0, NOW)
+    own_valkey.freeze()
+    try:
+        for _ in range(500):
+            taken = await limiter.take(a_key(concurrency=1000), 0, NOW)
+            assert not taken.shared
+    finally:
+        own_valkey.thaw()
+    await limiter.close()
+
+
+async def test_cancelled_takes_leak_no_place_and_mix_up_no_answers(own_valkey) -> None:
+    limiter = patient(own_valkey, concurrency=None)
+    capped = [a_key(id=f"key_{number}", concurrency=number + 1, rpm=number + 1) for number in range(20)]
+    await limiter.take(a_key(id="warm"), 0, NOW)
+    for round_ in range(20):
+        tasks = [asyncio.create_task(limiter.take(a_key(id="victim", rpm=10**6), 0, NOW)) for _ in range(10)]
+        for _ in range(round_):
+            await asyncio.sleep(0)
+        asked = [task.cancel() for task in tasks]
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == asked
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Taken):
+                await limiter.give_back(result, 0, NOW)
+    for key in capped:
+        taken = await limiter.take(key, 0, NOW)
+        assert taken.verdicts[0].limit == key.rpm and taken.verdicts[0].remaining == key.rpm - 1
+    client = Redis.from_url(own_valkey.url)
+    async with asyncio.timeout(10):
+        while await client.zcard("tollway:{victim}:calls"):
+            await asyncio.sleep(0)
+    await client.aclose()
+    assert not limiter.away
+    await limiter.close()
+
+
+async def test_a_flushed_server_is_just_a_clean_one(own_valkey) -> None:
+    limiter = patient(own_valkey)
+    client = Redis.from_url(own_valkey.url)
+    key = a_key(rpm=1)
+    taken = await limiter.take(key, 0, NOW)
+    await client.flushall()
+    await client.script_flush()
+    await limiter.give_back(taken, 0, NOW)
+    await limiter.take(key, 0, NOW)
+    assert not limiter.away
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_a_cancelled_give_back_still_frees_the_place(own_valkey) -> None:
+    limiter = patient(own_valkey)
+    client = Redis.from_url(own_valkey.url)
+    for turns in range(1, 12):
+        taken = await limiter.take(a_key(), 0, NOW)
+        task = asyncio.create_task(limiter.give_back(taken, 0, NOW))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked = task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled() == asked  # a cancellation is never swallowed on the way
+    async with asyncio.timeout(10):
+        while await client.zcard("tollway:{key_1}:calls"):
+            await asyncio.sleep(0)
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_an_outage_at_any_point_stops_nobody(own_valkey, monkeypatch) -> None:
+    monkeypatch.setattr(limiter_redis, "RENEW_EVERY", 0.0)
+    limiter = patient(own_valkey)
+    first, second = await limiter.take(a_key(), 0, NOW), await limiter.take(a_key(), 0, NOW)
+    own_valkey.stop()
+    await limiter.give_back(first, 0, NOW)
+    assert limiter.away
+    await limiter.give_back(second, 0, NOW)  # not even asked for: Redis is known to be away
+    own_valkey.start()
+    monkeypatch.setattr(limiter_redis, "RETRY_AFTER", 0.0)
+    limiter._look_at = 0.0
+    held = await limiter.take(a_key(), 0, NOW)
+    assert held.shared and not limiter.away
+    own_valkey.stop()
+    await limiter.open()
+    async with asyncio.timeout(10):
+        while not limiter.away:  # the renewal of the lease has noticed
+            await asyncio.sleep(0)
+    await limiter.close()
+
+
+async def test_places_left_behind_in_an_outage_are_freed_after_it(own_valkey, monkeypatch) -> None:
+    monkeypatch.setattr(limiter_redis, "RETRY_AFTER", 0.0)
+    limiter = RedisLimiter(own_valkey.url, concurrency=5)
+    client = Redis.from_url(own_valkey.url)
+    before = [await limiter.take(a_key(), 0, NOW) for _ in range(2)]
+    own_valkey.freeze()
+    during = [await limiter.take(a_key(), 0, NOW) for _ in range(2)]
+    await limiter.give_back(before[0], 0, NOW)
+    own_valkey.thaw()
+    assert limiter.away and not any(one.shared for one in during)
+    async with asyncio.timeout(10):
+        while limiter.away:
+            await limiter.give_back(await limiter.take(a_key(id="other"), 0, NOW), 0, NOW)
+        # Answers that came too late are not taken for those of later calls.
+        later = [await limiter.take(a_key(id=f"key_{number}", rpm=number), 0, NOW) for number in range(2, 9)]
+        assert [one.verdicts[0].remaining for one in later] == list(range(1, 8))
+        while await client.zcard("tollway:{key_1}:calls") != 1:
+            await asyncio.sleep(0)
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_an_unwilling_server_is_an_absent_one(own_valkey) -> None:
+    client = Redis.from_url(own_valkey.url)
+    await client.set("tollway:{key_1}:calls", "not a sorted set")
+    limiter = patient(own_valkey)
+    taken = await limiter.take(a_key(), 0, NOW)
+    assert not taken.shared and limiter.away
+    await client.aclose()
+    await limiter.close()
+
+
+async def test_a_crowd_goes_in_batches_and_everybody_gets_their_own_answer(valkey) -> None:
+    limiter = await shared(valkey, concurrency=None)
+    keys = [a_key(id=f"key_{number % 50}", rpm=1000 + number % 50) for number in range(600)]
+    taken = await asyncio.gather(*[limiter.take(key, 0, NOW) for key in keys])
+    for number, one in enumerate(taken):
+        assert one.key_id == keys[number].id
+        assert one.verdicts[0].remaining == 1000 + number % 50 - 1 - number // 50
+    await limiter.close()

@@ -1,0 +1,158 @@
+"""Verification finds every planted corruption and names it; sound books are found sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection
+from tests.support.ledger import (
+    books,
+    books_balance,
+    held_and_settled,
+    hold_of,
+    new_id,
+    settlement_of,
+    wallet_of,
+)
+
+from tollway.config import Settings
+from tollway.store.base import Store, Transfer
+from tollway.store.factory import open_store
+from tollway.store.verify import DIFFERENCES_MAX, Report
+
+# What is done to the tables with their triggers off, and which checks must then fail. {w} is a
+# wallet, {b} a budget; {closed} was held at 100 and settled at 60 in both, with 10 refunded;
+# {over} was settled beyond its hold; {lost} was partly absorbed; {open} is open.
+CORRUPTIONS = {
+    "a credit from nowhere": (
+        "UPDATE ledger_account SET credited = credited + 5 WHERE id = {w}",
+        {"I1", "I3"},
+    ),
+    "spending hidden": ("UPDATE ledger_account SET debited = debited - 5 WHERE id = {w}", {"I1", "I3"}),
+    "a hold leaked": ("UPDATE ledger_account SET held = held + 5 WHERE id = {w}", {"I3"}),
+    "a hold freed": ("UPDATE ledger_account SET held = 0 WHERE id = {w}", {"I3"}),
+    "counters of revenue": ("UPDATE ledger_account SET credited = 5 WHERE id = 2", {"I1", "I3"}),
+    "an entry gone": ("DELETE FROM entry WHERE id = 's:{closed}'", {"I1", "I3", "I4", "I7"}),
+    "an entry changed": ("UPDATE entry SET amount = 59 WHERE id = 's:{closed}'", {"I1", "I3", "I4", "I7"}),
+    "an entry turned": (
+        "UPDATE entry SET debit = credit, credit = debit WHERE id = 's:{closed}'",
+        {"I1", "I3", "I4", "I6"},
+    ),
+    "an entry of no hold": ("UPDATE entry SET hold_id = NULL WHERE id = 'o:{over}'", {"I4", "I6", "I7"}),
+    "a budget entry gone": ("DELETE FROM entry WHERE id = 'b:{closed}'", {"I1", "I3", "I4"}),
+    "a loss forgotten": ("DELETE FROM entry WHERE id = 'a:{lost}'", {"I7"}),
+    "a hold reopened": (
+        "UPDATE hold SET state = 'held', settled = NULL, closed_at = NULL, refunded = 0 WHERE id = '{closed}'",
+        {"I3", "I4", "I5", "I7"},
+    ),
+    "a settlement lowered": ("UPDATE hold SET settled = 50 WHERE id = '{closed}'", {"I4"}),
+    "a refund invented": ("UPDATE hold SET refunded = 20 WHERE id = '{closed}'", {"I5"}),
+    "a refund forgotten": ("UPDATE hold SET refunded = 0 WHERE id = '{closed}'", {"I5"}),
+    "a call gone": ("DELETE FROM call WHERE id = '{closed}'", {"I7"}),
+    "a call that says less": ("UPDATE call SET charged = 1 WHERE id = '{closed}'", {"I7"}),
+    "a call that says it lost less": ("UPDATE call SET absorbed = 0 WHERE id = '{lost}'", {"I7"}),
+    "a call of an open hold": ("UPDATE call SET id = '{open}', charged = 0 WHERE id = '{closed}'", {"I7"}),
+    "an owner forgotten": ("DELETE FROM worker", {"I8"}),
+}
+
+
+async def world(store: Store) -> dict[str, object]:
+    wallet = await wallet_of(store, 1000)
+    budget = await store.ledger.budget(new_id(), "", 500, 1)
+    names: dict[str, object] = {"w": wallet, "b": budget}
+    for name, held, charged in (("closed", 100, 60), ("over", 10, 15)):
+        request = hold_of(wallet, held, budget=budget)
+        await store.ledger.hold(request)
+        await store.ledger.settle(settlement_of(request.id, charged))
+        names[name] = request.id
+    refund = Transfer(
+        id=new_id(), kind="refund", wallet=wallet, amount=10, at=1, hold_id=str(names["closed"])
+    )
+    await store.ledger.transfer(refund)
+    names["lost"], settled = await held_and_settled(store, wallet, 10, 10**6)
+    assert settled.absorbed == 10**6 - 10
+    request = hold_of(wallet, 5)
+    await store.ledger.hold(request)
+    names["open"] = request.id
+    return names
+
+
+def unguarded(conn: Connection, statement: str) -> None:
+    """Run a statement as somebody would who has turned the database's guards off."""
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        conn.exec_driver_sql("ALTER TABLE hold DROP CONSTRAINT IF EXISTS ck_hold_refunded")
+    else:
+        for row in conn.exec_driver_sql("SELECT name FROM sqlite_schema WHERE type = 'trigger'").all():
+            conn.exec_driver_sql(f"DROP TRIGGER {row[0]}")
+        conn.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+        conn.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    conn.exec_driver_sql(statement)
+
+
+def failed(report: Report) -> set[str]:
+    return {check.name for check in report.checks if not check.ok}
+
+
+@pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def test_each_planted_corruption_is_found(engine: str, fresh: Callable[[str], Settings]) -> None:
+    store = open_store(fresh(engine))
+    await store.open()
+    names = await world(store)
+    await books_balance(store)
+    assert failed(await books(store)) == set()
+
+    class Undo(Exception):
+        report: Report
+
+    for what, (statement, expected) in CORRUPTIONS.items():
+
+        def corrupt(conn: Connection, sql: str = statement.format(**names)) -> None:
+            from tollway.store.verify import verify
+
+            unguarded(conn, sql)
+            undo = Undo()
+            undo.report = verify(conn)
+            raise undo
+
+        with pytest.raises(Undo) as undone:
+            await store.write(corrupt)
+        report = undone.value.report
+        assert failed(report) == expected, what
+        assert report.ok == (expected == {"I8"}), what
+        ids = {one.id for check in report.checks for one in check.differences}
+        assert ids <= {
+            *map(str, names.values()),
+            *(f"{p}:{names[k]}" for p in "sboa" for k in ("closed", "over", "lost")),
+            "all accounts",
+            "2",
+        } | {row.id for check in report.checks if check.name in ("I4", "I6") for row in check.differences}
+        assert all(one.found for check in report.checks for one in check.differences), what
+    await books_balance(store)
+    await store.close()
+
+
+async def test_a_report_counts_what_it_looked_at_and_bounds_what_it_lists(store: Store) -> None:
+    before = {check.name: check.rows for check in (await books(store)).checks}
+    wallet = await wallet_of(store, 10**6)
+    for _ in range(3):
+        await held_and_settled(store, wallet, 10, 5)
+    after = {check.name: check.rows for check in (await books(store)).checks}
+    assert {name: after[name] - before[name] for name in after} == {
+        "I1": 1, "I2": 1, "I3": 1, "I4": 3, "I5": 3, "I6": 4, "I7": 3, "I8": 0,
+    }  # fmt: skip
+
+    def many(conn: Connection) -> None:
+        rows = ", ".join(
+            f"('many{wallet}-{n}', {wallet}, 1, 'ghost', 1, 1)" for n in range(DIFFERENCES_MAX + 20)
+        )
+        conn.exec_driver_sql(
+            f"INSERT INTO hold (id, wallet, amount, owner, expires_at, created_at) VALUES {rows}"
+        )
+
+    await store.write(many)
+    check = (await books(store)).checks[-1]
+    assert (check.name, check.informational, len(check.differences)) == ("I8", True, DIFFERENCES_MAX)
+    assert check.wrong >= DIFFERENCES_MAX + 20
+    await store.recover(1)

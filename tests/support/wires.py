@@ -1,0 +1,74 @@
+"""Feeding one client connection exact segments, over a real socket pair."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tollway.upstream.connection import Connection
+from tollway.upstream.transport import Deadlines, Origin, UpstreamFault, UpstreamRequest
+
+PROMPT = Deadlines(first_byte=2, idle=2, total=4)
+"""So that a response that never ends fails its test instead of holding it up."""
+
+
+class Heard(NamedTuple):
+    """What became of a response: `fault` is None for a proper end; `reused` whether the connection lives on."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    fault: str | None
+    reused: bool
+
+
+class RecordingHome:
+    """The pool's part: remembers what the connection said of itself."""
+
+    keep = 55.0
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def released(self, connection: Connection) -> None:
+        self.said.append("released")
+
+    def lost(self, connection: Connection) -> None:
+        self.said.append("lost")
+
+
+async def hear(
+    pieces: Iterable[bytes], *, method: str = "POST", eof: bool = True, reset: bool = False
+) -> Heard:
+    """Send one request and let `pieces` arrive, each as one segment, then the end of the stream."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    home = RecordingHome()
+    _, connection = await loop.create_connection(lambda: Connection(loop, home), sock=ours)
+    request = UpstreamRequest(
+        origin=Origin("http", "h", 80), method=method, target="/", headers=(), body=b"", deadlines=PROMPT
+    )
+    answer = connection.begin(request, b"POST / HTTP/1.1\r\n\r\n", loop.time() + PROMPT.total)
+    for piece in pieces:
+        if "lost" in home.said:
+            break
+        connection.data_received(piece)
+    reused = home.said == ["released"]
+    if reset:
+        connection.connection_lost(ConnectionResetError("reset by the test"))
+    elif eof:
+        connection.eof_received()
+    fault: str | None = None
+    body = b""
+    try:
+        await answer.head()
+        while data := await answer.read_some():
+            body += data
+    except UpstreamFault as error:
+        fault = error.kind if error.sent else "a fault before the request was sent"
+    connection.abort()
+    theirs.close()
+    await asyncio.sleep(0)  # the turn on which the transport closes its socket
+    return Heard(answer.status, answer.headers, body, fault, reused)

@@ -1,0 +1,245 @@
+"""TLS: who is trusted, what is offered, and that a failed handshake is told and leaks nothing."""
+
+import asyncio
+import datetime as dt
+import ipaddress
+import os
+import ssl
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.support.servers import eventually, serve, whole
+
+from tollway.upstream.client import Client
+from tollway.upstream.dial import default_tls
+from tollway.upstream.transport import Deadlines, UpstreamFault
+
+
+def _certificate(name, issuer, key, signer, *, names=(), ca=False, days=1):
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=5))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(list(names) or [x509.DNSName("ca.test")]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+
+
+class Authority:
+    """A certificate authority of this test run."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
+        self.certificate = _certificate(self.name, self.name, self.key, self.key, ca=True)
+
+    def trusting(self):
+        context = default_tls()
+        context.load_verify_locations(
+            cadata=self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        )
+        return context
+
+    def server(self, *names, days=1):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+        certificate = _certificate(subject, self.name, key, self.key, names=names, days=days)
+        path = self.folder / f"{certificate.serial_number}.pem"
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+            + certificate.public_bytes(serialization.Encoding.PEM)
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        return context
+
+
+LOCAL = (
+    x509.DNSName("localhost"),
+    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    x509.IPAddress(ipaddress.ip_address("::1")),
+)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+async def client(authority):
+    found = Client(tls=authority.trusting())
+    yield found
+    await found.close()
+
+
+async def echo(peer):
+    while True:
+        asked = await peer.request()
+        await peer.send(whole(200, asked.body))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+async def test_a_trusted_server(client, authority, host):
+    tls = authority.server(*LOCAL)
+    asked_names = []
+    tls.sni_callback = lambda _, name, __: asked_names.append(name)
+    async with serve(echo, host=host, tls=tls) as server:
+        for body in (b"{}", bytes(5_000_000), b"x"):
+            response = await client.send(server.request(body=body))
+            assert await response.read_all(1 << 24) == body
+        assert len(server.peers) == 1
+        spoken = server.peers[0].writer.get_extra_info("ssl_object")
+        assert spoken.selected_alpn_protocol() == "http/1.1"
+        assert asked_names == ["localhost" if host == "localhost" else None]
+
+
+@pytest.mark.parametrize("fault", ["untrusted", "wrong name", "wrong address", "expired"])
+async def test_a_server_that_is_not_who_it_should_be(authority, client, fault):
+    names = {
+        "wrong name": (x509.DNSName("other.test"),),
+        "wrong address": (x509.DNSName("localhost"),),
+    }.get(fault, LOCAL)
+    tls = authority.server(*names, days=-1 if fault == "expired" else 1)
+    one = Client() if fault == "untrusted" else client
+    async with serve(echo, tls=tls) as server:
+        with pytest.raises(UpstreamFault) as raised:
+            await one.send(server.request())
+        assert (raised.value.kind, raised.value.sent) == ("tls", False)
+        assert "certificate" in raised.value.message
+        assert one.stats() == {}
+    await one.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28", b"", None]
+)
+async def test_a_server_that_fails_the_handshake(client, answer):
+    async def script(peer):
+        await peer.reader.read(1)
+        if answer is None:
+            peer.reset()
+        elif answer:
+            await peer.send(answer)
+        else:
+            peer.eof()
+        await peer.until_gone()
+
+    async with serve(script) as server:
+        origin = type(server.origin)("https", server.origin.host, server.origin.port)
+        server.origin = origin
+        with pytest.raises(UpstreamFault) as raised:
+            await client.send(server.request())
+        assert (raised.value.kind, raised.value.sent) == ("tls", False)
+        assert client.stats() == {}
+
+
+async def test_plain_text_to_a_tls_port_is_no_success(client, authority):
+    async with serve(echo, tls=authority.server(*LOCAL)) as server:
+        server.origin = type(server.origin)("http", server.origin.host, server.origin.port)
+        with pytest.raises(UpstreamFault) as raised:
+            await client.send(server.request())
+        assert raised.value.kind in ("reset", "protocol", "truncated")
+        assert raised.value.sent
+
+
+async def silent(peer):
+    await peer.until_gone()
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_handshake_that_hangs_or_is_cancelled_leaks_nothing(client):
+    async with serve(silent) as server:
+        server.origin = type(server.origin)("https", server.origin.host, server.origin.port)
+        with pytest.raises(UpstreamFault) as raised:
+            await client.send(server.request(deadlines=Deadlines(connect=0.03)))
+        assert (raised.value.kind, raised.value.sent) == ("connect_timeout", False)
+        await eventually(lambda: all(peer.gone.is_set() for peer in server.peers))
+        before = descriptors()
+        for _ in range(20):
+            count = len(server.peers)
+            sending = asyncio.create_task(client.send(server.request()))
+            await eventually(lambda count=count: len(server.peers) > count)
+            sending.cancel()
+            await asyncio.wait([sending])
+            assert sending.cancelled()
+        await eventually(lambda: all(peer.gone.is_set() for peer in server.peers))
+        await eventually(lambda: descriptors() <= before + 1)
+        assert client.stats() == {}
+
+
+@pytest.mark.parametrize("ending", ["eof", "reset"])
+async def test_a_cut_body_over_tls_is_told(client, authority, ending):
+    async def script(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab")
+        if ending == "reset":
+            peer.reset()
+        else:
+            peer.writer.close()
+
+    async with serve(script, tls=authority.server(*LOCAL)) as server:
+        response = await client.send(server.request())
+        with pytest.raises(UpstreamFault) as raised:
+            await response.read_all(100)
+        assert (raised.value.kind, raised.value.sent) == ("truncated", True)
+        assert client.stats() == {}
+
+
+async def test_closing_in_the_middle_over_tls_cuts_at_once(client, authority):
+    async def script(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab")
+        await peer.until_gone()
+
+    async with serve(script, tls=authority.server(*LOCAL)) as server:
+        response = await client.send(server.request())
+        assert await response.read_some() == b"ab"
+        response.close()
+        await eventually(server.peers[0].gone.is_set)
+
+
+async def test_backpressure_over_tls(client, authority):
+    total = 20 << 20
+
+    async def script(peer):
+        await peer.request()
+        await peer.send(whole(200, bytes(total)))
+        await peer.until_gone()
+
+    async with serve(script, tls=authority.server(*LOCAL)) as server:
+        response = await client.send(server.request())
+        size = most = 0
+        while True:
+            most = max(most, response.held)
+            data = await response.read_some()
+            if not data:
+                break
+            size += len(data)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert size == total
+        assert most <= 768 * 1024
+
+
+def test_the_default_context_verifies():
+    context = default_tls()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
