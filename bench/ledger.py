@@ -98,7 +98,9 @@ def server_cpu(server: PostgresServer) -> float:
     total = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if os.readlink(stat.parent / "exe").endswith("/postgres") and str(server.port) in server_port(stat):
+            if os.readlink(stat.parent / "exe").endswith("/postgres") and str(server.port) in server_port(
+                stat
+            ):
                 fields = stat.read_text().rpartition(")")[2].split()
                 total += int(fields[11]) + int(fields[12])
         except OSError:
@@ -141,7 +143,9 @@ def main() -> None:
     parser.add_argument("--engine", action="append", choices=("sqlite", "postgresql"))
     parser.add_argument("--budget", action="store_true", help="hold against a key's budget too")
     args = parser.parse_args()
-    print(f"{'engine':<11} {'callers':>7} {'pairs/s':>9} {'us CPU/pair':>12} {'us in server':>13} {'ms/pair':>9}")
+    print(
+        f"{'engine':<11} {'callers':>7} {'pairs/s':>9} {'us CPU/pair':>12} {'us in server':>13} {'ms/pair':>9}"
+    )
     for engine in args.engine or ("sqlite", "postgresql"):
         run = on_sqlite if engine == "sqlite" else on_postgresql
         try:

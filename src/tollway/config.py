@@ -94,8 +94,10 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
 def _from_file(path: Path, known: set[str]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path} cannot be read: {error}") from None
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -59,15 +60,17 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
         stack.push_async_callback(store.close)
         await maintenance.sweep(store)
         admin = await open_admin(store, settings, now_ms, actor="system", source="serve")
-        found = await bootstrap(admin, with_key=True)
         if not _is_loopback(settings.host) and not await store.read(accounts.has_admin):
+            # Before anything is set up, because a key that is made and not shown is lost.
             sys.stderr.write(refusal_to_bind(settings) + "\n")
             return 5
+        found = await bootstrap(admin, with_key=True)
         gate = await stack.enter_async_context(_gate(settings, admin))
         await stack.enter_async_context(_control(admin, gate))
         await stack.enter_async_context(_bookkeeping(store))
 
         def ready(host: str, port: int) -> None:
+            _settle_memory()
             _greet(settings, found, host, port)
 
         def drain() -> None:
@@ -132,6 +135,13 @@ async def _bookkeeping(store: Store) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def _settle_memory() -> None:
+    """What was made at the start lives for ever: keep the collector from looking through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _is_loopback(host: str) -> bool:

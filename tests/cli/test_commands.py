@@ -192,6 +192,22 @@ def test_errors_say_what_why_and_what_to_try(cli, monkeypatch, subtests):
             assert text is None or result.err == text
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://u:canary@h/x", "must begin with postgresql://"),
+        ("postgresql://u:canary@127.0.0.1:1/x", "Connect call failed"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_said_without_its_password(cli, monkeypatch, url, words):
+    monkeypatch.setenv("TOLLWAY_DATABASE_URL", url)
+    for command in (["key", "list"], ["doctor"]):
+        result = cli(*command, code=1)
+        assert words in result.out + result.err
+        assert "unexpected" not in result.err
+        assert "canary" not in result.out + result.err
+
+
 def test_a_credential_given_as_a_variables_name_is_not_repeated(cli):
     result = cli("channel", "add", "--name", "n", "--base-url", "http://h/v1", "--secret-env", CANARY, code=2)
     assert CANARY not in result.out + result.err

@@ -11,6 +11,8 @@ import pytest
 from tests.support.admin import ready
 from tests.support.gateway import environment, running, tollway
 
+from tollway.cli.app import run
+
 
 def together(*lines: list[str], env: dict[str, str] | None = None) -> list[subprocess.CompletedProcess[str]]:
     """Run several commands at the same time."""
@@ -31,7 +33,21 @@ def together(*lines: list[str], env: dict[str, str] | None = None) -> list[subpr
     return done
 
 
-def test_commands_give_the_same_beside_a_running_gateway_and_a_stopped_one(tmp_path):
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """A command in this process, which spares it a start: its exit code, output and messages."""
+    for name in [name for name in os.environ if name.startswith("TOLLWAY_")]:
+        monkeypatch.delenv(name)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run(words, lambda settings: 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_commands_give_the_same_beside_a_running_gateway_and_a_stopped_one(tmp_path, here):
     data = tmp_path / "data"
     lists = [
         ["key", "list"],
@@ -40,30 +56,38 @@ def test_commands_give_the_same_beside_a_running_gateway_and_a_stopped_one(tmp_p
         ["credits", "ledger"],
         ["account", "list"],
     ]
+    same = [[*words, "--json", "--data", str(data)] for words in lists]
+    same.append(["key", "show", "cii", "--data", str(data)])
     with running(data) as gateway:
         made = gateway.cli("key", "create", "--name", "ci", "--rpm", "5")
-        gateway.cli("channel", "add", "--name", "up", "--base-url", "http://127.0.0.1:9/v1", "--model", "m")
+        here(
+            "channel",
+            "add",
+            "--name",
+            "up",
+            "--base-url",
+            "http://127.0.0.1:9/v1",
+            "--model",
+            "m",
+            "--data",
+            str(data),
+        )
         assert gateway.chat("sandbox-chat", key=made["key"])[0] == 200
         gateway.cli("key", "disable", "ci")
         assert gateway.chat("sandbox-chat", key=made["key"])[0] == 403, "the gateway knows at once"
-        assert gateway.cli("channel", "test", "sandbox", "--model", "sandbox-chat")["ok"] is True
-        assert gateway.cli("status")["running"] is True
-        checks = {row["check"]: row["verdict"] for row in gateway.cli("doctor")["checks"]}
-        assert len(checks) >= 20
+        assert here("channel", "test", "sandbox", "--model", "sandbox-chat", "--data", str(data))[0] == 0
+        assert here("--data", str(data))[1].startswith("gateway  ")
+        code, shown, _ = here("doctor", "--json", "--data", str(data))
+        checks = {row["check"]: row["verdict"] for row in json.loads(shown)["checks"]}
+        assert (code, len(checks) >= 20) == (0, True)
         assert checks["gateway"] == checks["ledger"] == checks["instance key"] == "ok"
-        bare = tollway("--data", str(data))
-        assert bare.stdout.startswith("gateway")
         second = tollway("serve", "--data", str(data), "--port", "0", ok=False)
         assert second.returncode == 1
         assert "runs on this data folder already" in second.stderr
-        missing = tollway("key", "show", "cii", "--data", str(data), ok=False)
-        beside = [gateway.cli(*words) for words in lists]
-    assert missing.returncode == 3
-    alone = [json.loads(tollway(*words, "--data", str(data), "-o", "json").stdout) for words in lists]
-    assert alone == beside
-    again = tollway("key", "show", "cii", "--data", str(data), ok=False)
-    assert (again.returncode, again.stderr) == (3, missing.stderr)
-    assert tollway("credits", "verify", "--data", str(data)).returncode == 0
+        beside = [here(*words) for words in same]
+    assert [here(*words) for words in same] == beside
+    assert [code for code, *_ in beside] == [0] * len(lists) + [3]
+    assert here("credits", "verify", "--data", str(data))[0] == 0
 
 
 def test_short_commands_on_one_stopped_gateway_take_turns(tmp_path):

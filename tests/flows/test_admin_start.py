@@ -78,7 +78,7 @@ async def test_settings_decide_what_a_first_start_makes(tmp_path, settings, mode
 
 
 async def test_impossible_opening_credits_are_refused_and_nothing_is_set_up(tmp_path):
-    with pytest.raises(Refused, match="an opening grant of abc"):
+    with pytest.raises(Refused, match="An opening grant of abc"):
         async with instance(fresh(tmp_path), opening_credits="abc"):
             pass
 

@@ -12,7 +12,14 @@ from tests.support.ledger import balance_of, books_balance, hold_of, new_id, row
 
 from tollway.config import Settings
 from tollway.store import owners, schema
-from tollway.store.base import Balance, IllegalOperation, LedgerUnavailable, Store, StoreError
+from tollway.store.base import (
+    Balance,
+    IllegalOperation,
+    InsufficientFunds,
+    LedgerUnavailable,
+    Store,
+    StoreError,
+)
 from tollway.store.factory import open_store
 
 DEADLINE = 20
@@ -71,6 +78,24 @@ async def test_a_closed_store_says_so(settings: Settings) -> None:
     for use in (store.read(accounts), store.write(accounts), store.ledger.hold(hold_of(5, 1))):
         with pytest.raises(LedgerUnavailable):
             await use
+
+
+async def test_who_asks_while_the_store_closes_is_answered(settings: Settings) -> None:
+    store = open_store(settings)
+    await store.open()
+    wallet = await wallet_of(store, 1000)
+    closing = asyncio.create_task(store.close())
+    asked = []
+    while not closing.done():
+        asked.append(asyncio.create_task(store.ledger.hold(hold_of(wallet, 1))))
+        asked.append(asyncio.create_task(store.write(accounts)))
+        await asyncio.sleep(0)
+    outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), DEADLINE)
+    assert outcomes
+    assert all(isinstance(one, Balance | InsufficientFunds | set | LedgerUnavailable) for one in outcomes), (
+        outcomes
+    )
+    await closing
 
 
 TOPICS: dict[str, tuple[str, list[str]]] = {

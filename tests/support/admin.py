@@ -9,10 +9,13 @@ import tempfile
 import threading
 from pathlib import Path
 
+import pytest
+
 from tollway.config import Settings
 from tollway.flows.admin import operations, wire
 from tollway.flows.admin.access import open_admin
 from tollway.flows.admin.bootstrap import bootstrap
+from tollway.flows.admin.refusals import Refused
 from tollway.store.factory import open_store
 
 
@@ -71,3 +74,10 @@ async def instance(folder: Path, *, set_up: bool = True, clock: Clock | None = N
 async def do(admin, operation: str, /, **arguments):
     """Perform an operation and see its result as a client of the control socket would."""
     return wire.decode(wire.encode(await operations.perform(admin, operation, arguments)))
+
+
+async def refused(admin, operation: str, /, **arguments):
+    """Perform an operation that must be refused; returns the Refusal."""
+    with pytest.raises(Refused) as error:
+        await do(admin, operation, **arguments)
+    return error.value.refusal

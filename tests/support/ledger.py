@@ -66,7 +66,7 @@ def settlement_of(hold_id: str, amount: int | None, **facts: Any) -> Settlement:
     )
 
 
-async def wallet_of(store: Store, credits: int) -> int:
+async def wallet_of(store: Store, granted: int) -> int:
     """A fresh wallet with an opening grant."""
 
     def make(conn: Connection) -> int:
@@ -74,8 +74,8 @@ async def wallet_of(store: Store, credits: int) -> int:
         return int(conn.execute(row.returning(schema.ledger_account.c.id)).scalar_one())
 
     wallet = await store.write(make)
-    if credits:
-        await store.ledger.transfer(Transfer(id=new_id(), kind="grant", wallet=wallet, amount=credits, at=1))
+    if granted:
+        await store.ledger.transfer(Transfer(id=new_id(), kind="grant", wallet=wallet, amount=granted, at=1))
     return wallet
 
 

@@ -122,6 +122,8 @@ async def _inside(found: Settings) -> list[Finding]:
         return [finding("database", "failed", f"{what.what}: {what.why}", what.fix or "tollway serve")]
     except CommandFailed as failed:
         fix = "Restore a backup, or use the version of Tollway that wrote it"
+        if found.database_url:
+            fix = "Start PostgreSQL, or correct TOLLWAY_DATABASE_URL"
         return [finding("database", "failed", f"{failed.what}: {failed.why}", fix)]
 
 

@@ -68,11 +68,17 @@ def of_usage(error: CycloptsError) -> CommandFailed:
     return CommandFailed(what.rstrip("."), why.strip(), f"{command} --help", code=USAGE)
 
 
+def sentence(words: object) -> str:
+    """An error's own words as a sentence."""
+    text = " ".join(str(words).split())
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
 def report(failed: CommandFailed) -> int:
     """Write a failure to stderr; returns its exit code."""
     bold, plain = ("\x1b[1;31m", "\x1b[0m") if colours(sys.stderr.isatty()) else ("", "")
     what = failed.what.rstrip(".")
-    lines = [f"{bold}Error:{plain} {what[:1].upper()}{what[1:]}."]
+    lines = [f"{bold}Error:{plain} {what}."]
     if failed.why:
         lines.append(failed.why)
     if failed.fix:

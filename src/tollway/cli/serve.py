@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tollway.cli import serving
 from tollway.cli.common import DEFAULT, Common, settings
-from tollway.cli.faults import FAILURE, CommandFailed, of_refusal
+from tollway.cli.faults import CommandFailed, of_refusal, sentence
 from tollway.cli.output import say
 
 if TYPE_CHECKING:
@@ -43,18 +43,23 @@ def _served(found: Settings) -> int:
     except DatabaseInUse as error:
         raise CommandFailed(
             "A gateway runs on this data folder already",
-            f"{error}.",
+            sentence(error),
             "tollway status, or tollway serve --data ANOTHER",
         ) from None
     except StoreError as error:
-        raise CommandFailed("The database cannot be opened", f"{error}.", "tollway doctor") from None
+        raise CommandFailed("The database cannot be opened", sentence(error), "tollway doctor") from None
     except OSError as error:
-        raise CommandFailed(
-            f"Cannot listen on {found.host}:{found.port}",
-            f"{error.strerror or error}.",
-            f"tollway serve --port {found.port + 1 if 0 < found.port < 65_535 else 8801}",
-            code=FAILURE,
-        ) from None
+        raise _unservable(found, error) from None
+
+
+def _unservable(found: Settings, error: OSError) -> CommandFailed:
+    if error.filename:
+        return CommandFailed(f"Cannot use {error.filename}", f"{error.strerror}.", "tollway doctor")
+    return CommandFailed(
+        f"Cannot listen on {found.host}:{found.port}",
+        sentence(error.strerror or error),
+        f"tollway serve --port {found.port + 1 if 0 < found.port < 65_535 else 8801}",
+    )
 
 
 def sandbox(
@@ -82,7 +87,7 @@ def sandbox(
         asyncio.run(run())
     except OSError as error:
         raise CommandFailed(
-            f"Cannot listen on {host}:{port}", f"{error.strerror or error}.", "tollway sandbox --port 0"
+            f"Cannot listen on {host}:{port}", sentence(error.strerror or error), "tollway sandbox --port 0"
         ) from None
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tollway.cli.common import Common, given, settings
-from tollway.cli.faults import CommandFailed, of_refusal
+from tollway.cli.faults import CommandFailed, of_refusal, sentence
 
 if TYPE_CHECKING:
     from tollway.config import Settings
@@ -63,7 +63,7 @@ async def perform_with(found: Settings, name: str, arguments: dict[str, Any]) ->
             if asyncio.get_running_loop().time() > deadline:
                 raise CommandFailed(
                     "The database is in use by another process",
-                    f"{busy}. It does not answer on the control socket.",
+                    f"{sentence(busy)} It does not answer on the control socket.",
                     "Wait until it has finished, or stop it",
                 ) from None
             await asyncio.sleep(0.05)
@@ -92,13 +92,13 @@ async def opened(found: Settings, *, probing: bool = False) -> AsyncIterator[Adm
     from tollway.store.factory import open_store
 
     _make_folder(found)
-    store = open_store(found)
     try:
+        store = open_store(found)
         await store.open()
     except DatabaseInUse as error:
         raise _InUse(str(error)) from None
     except (StoreError, OSError) as error:
-        raise CommandFailed("The database cannot be opened", f"{error}.", "tollway doctor") from None
+        raise CommandFailed("The database cannot be opened", sentence(error), "tollway doctor") from None
     try:
         admin = await open_admin(store, found, now_ms, actor=_actor(), source="cli")
         await bootstrap(admin, with_key=False)

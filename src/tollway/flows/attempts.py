@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Generator
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -16,7 +15,6 @@ from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import cost
 from tollway.core.dialects.openai_chat.errors_native import error_of, retry_hint
 from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
-from tollway.core.errors import GatewayError
 from tollway.core.exchange import Failed
 from tollway.core.relay import BadAnswer, Relay
 from tollway.core.routing.choose import Candidate, Wish, candidates
@@ -31,8 +29,6 @@ from tollway.upstream.transport import UpstreamFault, UpstreamResponse
 
 ERROR_BODY_MAX: Final = 64 * 1024
 WRONG_KINDS: Final = (b"text/html", b"text/plain", b"application/xml", b"text/xml")
-
-Plan = Generator[Candidate | Wait, Ok | Fault | Waited, GatewayError | None]
 
 
 class Attempt:
@@ -110,33 +106,44 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None) -> Attemp
         call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=random.random
     )
     gate.retries.called(call.created_at)
-    terms = Terms(
-        deadline=call.created_at + int(gate.settings.total_timeout * 1000),
-        may_retry=gate.retries.may_retry,
-        explain=upstream_error,
-    )
-    plan = failover(found, terms)
+    outcome, attempt = await _try(gate, call, found[0], output_cap)
+    if attempt is not None:
+        return attempt
+    # Only now is a plan needed; it begins with what has just been tried.
+    plan = failover(found, _terms(gate, call))
     step = next(plan)
-    outcome: Ok | Fault | Waited
     while True:
-        if isinstance(step, Wait):
-            await asyncio.sleep(step.ms / 1000)
-            outcome = Waited(now_ms())
-        else:
-            endpoint = gate.endpoints.get(step.channel.id)
-            if endpoint is None:
-                outcome = Fault(
-                    "connect", now_ms(), message="the channel's address or credential is unusable"
-                )
-            else:
-                attempt = _prepare(call, step, endpoint)
-                outcome = await _run(gate, call, attempt, output_cap)
-                if isinstance(outcome, Ok):
-                    return attempt
         try:
             step = plan.send(outcome)
         except StopIteration as end:
             raise end.value from None
+        if isinstance(step, Wait):
+            await asyncio.sleep(step.ms / 1000)
+            outcome = Waited(now_ms())
+        else:
+            outcome, attempt = await _try(gate, call, step, output_cap)
+            if attempt is not None:
+                return attempt
+
+
+def _terms(gate: Gate, call: Call) -> Terms:
+    return Terms(
+        deadline=call.created_at + int(gate.settings.total_timeout * 1000),
+        may_retry=gate.retries.may_retry,
+        explain=upstream_error,
+    )
+
+
+async def _try(
+    gate: Gate, call: Call, candidate: Candidate, output_cap: int | None
+) -> tuple[Ok | Fault | Waited, Attempt | None]:
+    """One attempt: its outcome, and the attempt itself if it opened."""
+    endpoint = gate.endpoints.get(candidate.channel.id)
+    if endpoint is None:
+        return Fault("connect", now_ms(), message="the channel's address or credential is unusable"), None
+    attempt = _prepare(call, candidate, endpoint)
+    outcome = await _run(gate, call, attempt, output_cap)
+    return outcome, attempt if isinstance(outcome, Ok) else None
 
 
 def _prepare(call: Call, candidate: Candidate, endpoint: Endpoint) -> Attempt:

@@ -85,12 +85,6 @@ def accounts(conn: Connection) -> list[Account]:
     return [_account(row) for row in rows]
 
 
-def lock_account(conn: Connection, account_id: str) -> None:
-    """Let one transaction at a time decide about an account's names (SQLite's writers take turns anyway)."""
-    table = schema.account
-    conn.execute(select(table.c.id).where(table.c.id == account_id).with_for_update())
-
-
 def set_account_status(conn: Connection, account_id: str, status: str) -> None:
     """Make an account "active" or "suspended"."""
     conn.execute(update(schema.account).where(schema.account.c.id == account_id).values(status=status))

@@ -123,7 +123,8 @@ class Transfer(Struct, frozen=True, kw_only=True):
     """An entry that is not the closing of a hold: a grant, an adjustment, a refund, an expiry.
 
     `id` makes it re-runnable: the same id is applied once. Amounts are positive; `kind` decides
-    the direction between the wallet and its counter account.
+    the direction: "grant" (from promo), "topup" (from world) and "refund" (from revenue, for the
+    settled hold `hold_id`) into the wallet, "expire" (to promo) and "adjust" (to world) out of it.
     """
 
     id: str

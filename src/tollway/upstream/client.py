@@ -49,7 +49,7 @@ class Client:
         pool = self._pool(request.origin)
         head = wire.request_head(request, pool.shared)
         total_at = asyncio.get_running_loop().time() + request.deadlines.total
-        connection = pool.take() if request.replayable and not self._closed else None
+        connection = pool.take() if request.replayable else None
         if connection is None:
             connection = await self._connection(pool, request, total_at, fresh=not request.replayable)
         answer = connection.begin(request, head, total_at)

@@ -105,6 +105,23 @@ async def test_the_next_address_is_tried_within_the_deadline(first):
             server.peers[0].writer.close()
 
 
+async def test_a_name_is_asked_again_once_all_its_addresses_have_failed():
+    async def script(peer):
+        await peer.until_gone()
+
+    async with serve(script) as server:
+        dialler = Dialler(Origin("http", "localhost", server.origin.port), default_tls)
+        dialler._addresses = [(socket.AF_INET, ("127.0.0.1", unused_port()))]
+        dialler._believed_until = math.inf
+        until = asyncio.get_running_loop().time() + 5
+        with pytest.raises(UpstreamFault) as raised:
+            await dialler.connect(asyncio.Protocol, until)
+        assert raised.value.kind == "connect"
+        assert await dialler.connect(asyncio.Protocol, until)
+        await eventually(lambda: len(server.peers) == 1)
+        server.peers[0].writer.close()
+
+
 def test_families_take_turns():
     four, six = socket.AF_INET, socket.AF_INET6
     found = _interleave([(six, 1), (six, 2), (six, 3), (four, 4)])

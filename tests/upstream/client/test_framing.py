@@ -92,6 +92,13 @@ UNDERSTOOD = {
         b"a",
         True,
     ),
+    "coding of nothing": (
+        "POST",
+        OK + b"content-encoding: gzip\r\ncontent-length: 0\r\n\r\n",
+        200,
+        b"",
+        True,
+    ),
     "coding of a failure": (
         "POST",
         whole(503, b"\x1f\x8b", headers=b"content-encoding: gzip\r\n"),

@@ -7,7 +7,7 @@ from tests.support.servers import eventually, serve, whole
 
 from tollway.upstream.client import Client
 from tollway.upstream.pool import PoolStats
-from tollway.upstream.transport import Deadlines, UpstreamFault
+from tollway.upstream.transport import Deadlines, Origin, UpstreamFault
 
 
 async def echo(peer):
@@ -325,6 +325,17 @@ async def test_a_fresh_connection_takes_the_place_of_an_idle_one_when_the_pool_i
         assert await first == [b"/%d" % n for n in range(12)]
         assert stats(client, server)[2:] == (0, 0)
         await client.close()
+
+
+async def test_origins_without_connections_are_forgotten_when_there_are_many(client: Client, monkeypatch):
+    monkeypatch.setattr("tollway.upstream.client._POOLS_MAX", 3)
+    async with serve(echo) as server:
+        await ask(client, server)
+        for port in range(1, 20):
+            client._pool(Origin("http", "127.0.0.1", port))
+        assert len(client._pools) <= 4
+        assert await ask(client, server, "/kept") == b"/kept"
+        assert len(server.peers) == 1
 
 
 async def test_close_cuts_everything_and_refuses_what_follows():

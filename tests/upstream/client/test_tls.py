@@ -3,7 +3,9 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import math
 import os
+import socket
 import ssl
 
 import pytest
@@ -14,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.servers import eventually, serve, whole
 
 from tollway.upstream.client import Client
-from tollway.upstream.dial import default_tls
+from tollway.upstream.dial import Dialler, default_tls
 from tollway.upstream.transport import Deadlines, UpstreamFault
 
 
@@ -154,6 +156,20 @@ async def test_plain_text_to_a_tls_port_is_no_success(client, authority):
             await client.send(server.request())
         assert raised.value.kind in ("reset", "protocol", "truncated")
         assert raised.value.sent
+
+
+async def test_distrust_is_not_cured_by_another_address(authority):
+    async with serve(silent, tls=authority.server(*LOCAL)) as one:
+        dialler = Dialler(one.origin, default_tls)
+        address = (socket.AF_INET, ("127.0.0.1", one.origin.port))
+        dialler._addresses = [address, address]
+        dialler._believed_until = math.inf
+        tried = []
+        opening = dialler._open
+        dialler._open = lambda *args: tried.append(args) or opening(*args)
+        with pytest.raises(UpstreamFault) as raised:
+            await dialler.connect(asyncio.Protocol, asyncio.get_running_loop().time() + 5)
+        assert (raised.value.kind, len(tried)) == ("tls", 1)
 
 
 async def silent(peer):

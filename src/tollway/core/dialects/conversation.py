@@ -7,6 +7,7 @@ no call becomes text. A conversation that goes home in its own dialect is never 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -22,7 +23,7 @@ from tollway.core.exchange import (
     Turn,
 )
 
-OPENING = Text("(The conversation so far follows.)")
+OPENING: Final = "(The conversation so far follows.)"
 """Stands in for the user's first word where a conversation starts with the assistant's."""
 
 
@@ -110,20 +111,36 @@ def hoisted(turns: Iterable[Turn]) -> tuple[list[Turn], list[Turn]]:
     return listed, []
 
 
-def opened(turns: list[Turn]) -> list[Turn]:
-    """Turns that start with the user's, as some dialects demand."""
-    if turns and turns[0].role == "user":
-        return turns
-    return [Turn(role="user", parts=(OPENING,)), *turns]
-
-
 def call_names(turns: Iterable[Turn]) -> dict[str, str]:
     """Call id -> tool name, for dialects whose results name the tool."""
     return {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCall)}
 
 
-def foreign(request: Request, dialect: str) -> list[Loss]:
-    """The fields of the request's own dialect that `dialect` cannot say, each named once."""
+def rejoined(
+    messages: Iterable[dict[str, Any]], content: str, opening: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Written messages without the empty ones, neighbours of one role made one, the user's first.
+
+    `content`: the name of a message's list. `opening`: what the user says where nobody let them speak first.
+    """
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        if not message[content]:
+            continue
+        if found and found[-1]["role"] == message["role"]:
+            found[-1][content] += message[content]
+        else:
+            found.append(message)
+    if not found or found[0]["role"] != "user":
+        found.insert(0, {"role": "user", content: [{**opening}]})
+    return found
+
+
+def foreign(request: Request, dialect: str, *, cache_marks: bool = False) -> list[Loss]:
+    """The fields of the request's own dialect that `dialect` cannot say, each named once.
+
+    `cache_marks`: whether the upstream takes marks of what to cache.
+    """
     losses = [
         Loss(name, f"no {dialect} field corresponds", "capability" if name in _STATE else "note")
         for origin, fields in request.extras.items()
@@ -134,14 +151,18 @@ def foreign(request: Request, dialect: str) -> list[Loss]:
     if request.origin == dialect:
         return losses
     names: set[str] = set()
+    marked = any(tool.cache_ttl is not None for tool in request.tools)
     for turn in request.turns:
         if turn.extras:
             names.update(f"messages[].{name}" for name in _foreign_names(turn.extras, dialect))
         for part in turn.parts:
+            marked = marked or part.cache_ttl is not None
             if part.extras and not isinstance(part, Opaque | Reasoning):
                 names.update(f"messages[].content[].{name}" for name in _foreign_names(part.extras, dialect))
     for tool in request.tools:
         names.update(f"tools[].{name}" for name in _foreign_names(tool.extras, dialect))
+    if marked and not cache_marks:
+        losses.append(Loss("cache_control", "the upstream takes no cache marks"))
     losses.extend(Loss(name, f"no {dialect} field corresponds") for name in sorted(names))
     return losses
 

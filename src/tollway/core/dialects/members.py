@@ -130,6 +130,11 @@ class Members:
         value = self.take(name)
         return None if value is None else Members(value, self.where(name))
 
+    def extras_with(self, dialect: str, name: str, inner: Members) -> Extras:
+        """What nobody took here and in the member `name`, each in its place."""
+        rest = {**self.rest, name: inner.rest} if inner.rest else self.rest
+        return {dialect: rest} if rest else {}
+
     def extras(self, dialect: str) -> Extras:
         """What nobody took, as the extras of a part or a request."""
         return {dialect: self.rest} if self.rest else {}

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 BUDGET_WINDOW_MS: Final = 10_000
 BUDGET_SHARE_PERCENT: Final = 20
 BUDGET_PER_SECOND: Final = 3
+_COUNT_EVERY_MS: Final = 500
 
 
 class RetryBudget(Struct, frozen=True):
@@ -25,10 +26,10 @@ class RetryBudget(Struct, frozen=True):
     calls_before: int = 0
     retries_before: int = 0
 
-    def called(self, now: int) -> RetryBudget:
-        """After a call began."""
+    def called(self, now: int, count: int = 1) -> RetryBudget:
+        """After some calls began."""
         turned = self._turned(now)
-        return replace(turned, calls=turned.calls + 1)
+        return replace(turned, calls=turned.calls + count)
 
     def retried(self, now: int) -> RetryBudget | None:
         """After spending one retry; None if there is none to spend."""
@@ -49,19 +50,33 @@ class RetryBudget(Struct, frozen=True):
 
 
 class Retries:
-    """The retry budget a process shares among its calls."""
+    """The retry budget a process shares among its calls.
+
+    Calls are merely counted until a retry asks what they allow, because nearly none ever does.
+    """
 
     def __init__(self) -> None:
         self.budget = RetryBudget()
+        self._uncounted = 0
+        self._since = 0
 
     def called(self, now: int) -> None:
         """Count a call."""
-        self.budget = self.budget.called(now)
+        if self._uncounted == 0:
+            self._since = now
+        self._uncounted += 1
+        if now - self._since >= _COUNT_EVERY_MS:
+            self._count(now)
 
     def may_retry(self, now: int) -> bool:
         """Spend one retry, if there is one."""
+        self._count(now)
         spent = self.budget.retried(now)
         if spent is None:
             return False
         self.budget = spent
         return True
+
+    def _count(self, now: int) -> None:
+        self.budget = self.budget.called(now, self._uncounted)
+        self._uncounted = 0

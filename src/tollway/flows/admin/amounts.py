@@ -27,14 +27,14 @@ def micro(credits: Decimal | str, what: str = "an amount") -> int:  # noqa: A002
     try:
         return parse_credits(str(credits))
     except ValueError as error:
-        invalid(f"{what} of {credits} is not possible", f"{str(error).capitalize()}.")
+        invalid(f"{_capital(what)} of {credits} is not possible", f"{_capital(str(error))}.")
 
 
 def positive(credits: Decimal, what: str) -> int:  # noqa: A002 - the unit's name
     """Decimal credits as micro-credits, above zero."""
     found = micro(credits, what)
     if found <= 0:
-        invalid(f"{what} of {credits} is not possible", "It must be more than 0 credits.")
+        invalid(f"{_capital(what)} of {credits} is not possible", "It must be more than 0 credits.")
     return found
 
 
@@ -60,3 +60,7 @@ def rates(prices: dict[str, Decimal]) -> dict[str, int]:
 def shown_rates(found: dict[str, int]) -> dict[str, Decimal]:
     """Rates as decimal credits per 10^6 units."""
     return {meter: shown(rate) for meter, rate in found.items()}
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

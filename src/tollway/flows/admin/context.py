@@ -79,7 +79,11 @@ class Admin(Struct, frozen=True, kw_only=True):
         return await self.store.read(query)
 
     async def change(self, work: Callable[[Change], T]) -> T:
-        """Run a change in one transaction with its audit rows. What it raises undoes it whole."""
+        """Run a change in one transaction with its audit rows. What it raises undoes it whole.
+
+        Changes are serializable on both databases, so what `work` has looked up (that a name is
+        free, say) still holds when it commits; it may be run again to that end.
+        """
 
         def run(conn: Connection) -> T:
             return work(Change(conn, self.clock(), self.actor, self.source))

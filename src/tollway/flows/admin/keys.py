@@ -15,7 +15,7 @@ from tollway.flows.admin import amounts, names
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import find_account, find_project
 from tollway.flows.admin.refusals import Refused, invalid, unknown
-from tollway.store import accounts, calls, keys, wallets
+from tollway.store import calls, keys, wallets
 
 OVERLAP_MAX: Final = 30 * 24 * 3600
 COUNT_MAX: Final = 10**12
@@ -364,7 +364,6 @@ def _check_count(field: str, value: Any) -> None:
 
 
 def _refuse_taken(conn: Connection, account_id: str, name: str) -> None:
-    accounts.lock_account(conn, account_id)
     if keys.name_taken(conn, account_id, name):
         raise Refused(
             "conflict",

@@ -267,8 +267,9 @@ def insert(change: Change, request: AddModel, rates: dict[str, int], source: str
         aliases=(),
         routes=(),
     )
-    models.add(change.conn, model)
-    models.add_price(change.conn, model_id=request.name, rates=rates, source=source, now=change.now)
+    # Somebody else may have made the model since it was looked for; then its price is theirs.
+    if models.add(change.conn, model):
+        models.add_price(change.conn, model_id=request.name, rates=rates, source=source, now=change.now)
 
 
 def priced(kind: str, prices: dict[str, Decimal]) -> dict[str, int]:

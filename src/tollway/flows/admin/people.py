@@ -110,7 +110,6 @@ async def create_project(admin: Admin, request: CreateProject) -> ProjectView:
 
     def work(change: Change) -> ProjectView:
         account = find_account(change.conn, request.account)
-        accounts.lock_account(change.conn, account.id)
         if accounts.project(change.conn, request.name, account.id) is not None:
             _taken("project", request.name)
         project_id = change.new_id("prj")

@@ -59,7 +59,9 @@ class PostgresLedger:
         self._task = asyncio.create_task(self._run())
 
     def submit(self, one: Pending) -> None:
-        """Queue an operation; its future is resolved after the commit."""
+        """Queue an operation; its future is resolved after the commit. Raises LedgerUnavailable when closing."""
+        if self._closing:
+            raise LedgerUnavailable("the store is closing")
         self._queue.append(one)
         self._wake.set()
 

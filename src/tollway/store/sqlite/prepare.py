@@ -56,7 +56,7 @@ def _back_up(conn: sqlite3.Connection, path: Path, scripts: Scripts) -> None:
 
 
 def _meaning(path: Path, error: Exception) -> StoreError:
-    words = str(error)
+    words = str(getattr(error, "orig", error))
     if "not a database" in words:
         return UnknownSchema(f"{path} is not a SQLite database; move it away or point --data elsewhere")
     if "malformed" in words:

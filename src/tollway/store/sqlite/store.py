@@ -107,7 +107,9 @@ class SqliteStore:
             with self._reading.begin() as conn:
                 return query(conn)
         except (sqlalchemy.exc.OperationalError, sqlite3.OperationalError) as error:
-            raise LedgerUnavailable(f"the database cannot be read: {error}") from error
+            raise LedgerUnavailable(
+                f"the database cannot be read: {getattr(error, 'orig', error)}"
+            ) from error
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         def noticed(conn: Connection) -> tuple[T, Revisions]:

@@ -46,8 +46,10 @@ class Writer:
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._inbox: SimpleQueue[Pending | Job | None] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Pending] | Job | None] = SimpleQueue()
+        self._outbox: list[Pending] = []
         self._backlog: list[Pending] = []
+        self._closing = False
         self._sick = False
         self._failures = 0
         self._known = OpenHolds()
@@ -60,19 +62,39 @@ class Writer:
     # -- on the event loop ---------------------------------------------------------------------
 
     def submit(self, one: Pending) -> None:
-        """Queue a ledger operation; its future is resolved after the commit."""
-        self._inbox.put(one)
+        """Queue a ledger operation; its future is resolved after the commit.
+
+        What is submitted in one turn of the loop is handed over at its end, in one piece: callers
+        woken together by one commit make one batch again, and the thread is woken once.
+        """
+        self._refuse_when_closing()
+        if not self._outbox:
+            self._loop.call_soon(self._hand_over)
+        self._outbox.append(one)
+
+    def _hand_over(self) -> None:
+        if self._outbox:
+            self._inbox.put(self._outbox)
+            self._outbox = []
 
     def job(self, change: Callable[[Connection], Any]) -> asyncio.Future[Any]:
         """Queue a change; the future has its outcome after the commit."""
+        self._refuse_when_closing()
         future: asyncio.Future[Any] = self._loop.create_future()
+        self._hand_over()
         self._inbox.put(Job(change, future))
         return future
 
     async def close(self) -> None:
         """Finish what is queued, as far as the database lets us, and end the thread."""
+        self._closing = True
+        self._hand_over()
         self._inbox.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise LedgerUnavailable("the store is closing")
 
     # -- on the thread -------------------------------------------------------------------------
 
@@ -93,18 +115,18 @@ class Writer:
         self._disconnect(checkpoint=True)
 
     def _gather(self) -> tuple[list[Pending], list[Job], bool]:
-        """All that waits, up to a batch; blocks for the first."""
+        """All that waits, up to about a batch; blocks for the first. False as last: it was told to end."""
         batch: list[Pending] = []
         jobs: list[Job] = []
         try:
             item = self._inbox.get(timeout=RETRY_SECONDS if self._backlog else None)
             while item is not None:
-                if isinstance(item, Pending):
-                    batch.append(item)
-                    if len(batch) == BATCH_MAX:
-                        return batch, jobs, True
-                else:
+                if isinstance(item, Job):
                     jobs.append(item)
+                else:
+                    batch += item
+                if len(batch) >= BATCH_MAX or len(jobs) >= BATCH_MAX:
+                    return batch, jobs, True
                 item = self._inbox.get_nowait()
         except Empty:
             return batch, jobs, True
@@ -226,7 +248,7 @@ class Writer:
         except (sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError) as error:
             raise IllegalOperation(str(error.orig)) from error
         except (sqlalchemy.exc.DBAPIError, sqlite3.Error) as error:
-            raise LedgerUnavailable(f"the database cannot commit: {error}") from error
+            raise LedgerUnavailable(f"the database cannot commit: {getattr(error, 'orig', error)}") from error
 
     def _connection(self) -> sqlite3.Connection:
         if self._conn is None:

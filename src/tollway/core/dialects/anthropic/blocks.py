@@ -62,6 +62,10 @@ def read_cache(rest: dict[str, Any]) -> str | None:
 def _block(source: object, path: str) -> Part:
     if type(source) is str:
         return Text(source)
+    if type(source) is dict and len(source) == 2 and source.get("type") == "text":
+        text = source.get("text")
+        if type(text) is str:
+            return read_text(text, {})  # Most blocks are no more than this.
     take = Members(source, path)
     kind = take.need_text("type")
     found: Part
@@ -147,7 +151,8 @@ def _media(kind: str, take: Members) -> Part:
             return Opaque(NAME, whole)
     name = take.text("title") or ""
     cache = read_cache(take.rest)
-    return Media(found[1], found[0], found[2], name=name, cache_ttl=cache, extras=take.extras(NAME))
+    extras = take.extras_with(NAME, "source", source)
+    return Media(found[1], found[0], found[2], name=name, cache_ttl=cache, extras=extras)
 
 
 def read_citation(source: Any) -> Citation:

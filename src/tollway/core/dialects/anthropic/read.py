@@ -106,6 +106,8 @@ def _tool(source: object, path: str) -> Tool:
     if kind is not None and kind != "custom":
         if type(kind) is not str:
             raise refuse(f"{path}.type", "must be a string")
+        if kind == "function":
+            raise refuse(f"{path}.type", "is a tool of another dialect; a client's own tool has no type")
         return Tool(name=str(payload.get("name") or kind), kind="hosted", origin=NAME, payload=payload)
     take = Members(payload, path)
     name = take.need_text("name")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tollway.core.dialects.anthropic import blocks
 from tollway.core.dialects.anthropic.wishes import thinking
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import foreign, hoisted, joined, opened, shaped
+from tollway.core.dialects.conversation import OPENING, foreign, hoisted, joined, rejoined, shaped
 from tollway.core.dialects.naming import (
     Namer,
     legal_id,
@@ -76,7 +76,7 @@ class _Writing:
         self._request = request
         self._target = target
         self._home = request.origin == NAME
-        self._losses: list[Loss] = foreign(request, NAME)
+        self._losses: list[Loss] = foreign(request, NAME, cache_marks=True)
         self._namer = Namer(_TOOL_NAME, 128)
         self._answer_tool = ""
 
@@ -254,22 +254,10 @@ class _Writing:
         leading, rest = hoisted(self._request.turns)
         turns, losses = shaped(self._mid_system(rest))
         self._losses.extend(losses)
-        written = []
-        for turn in opened(joined(turns, "user", "assistant")):
-            content = self._ordered(turn)
-            if content:
-                written.append({"role": turn.role, "content": content})
-        return self._system(leading), self._rejoined(written)
-
-    def _rejoined(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Messages whose neighbours may have lost all their blocks, with equal roles made one again."""
-        found: list[dict[str, Any]] = []
-        for message in messages:
-            if found and found[-1]["role"] == message["role"]:
-                found[-1]["content"] += message["content"]
-            else:
-                found.append(message)
-        return found
+        written = [
+            {"role": turn.role, "content": self._ordered(turn)} for turn in joined(turns, "user", "assistant")
+        ]
+        return self._system(leading), rejoined(written, "content", {"type": "text", "text": OPENING})
 
     def _mid_system(self, turns: list[Turn]) -> list[Turn]:
         """System turns inside the conversation, as such where the model takes them, else as tagged user text."""
@@ -392,6 +380,8 @@ class _Writing:
         found: dict[str, Any] = {"type": kind, "source": source}
         if kind == "document" and part.name:
             found["title"] = part.name
+        if "source" in own:
+            own = {**own, "source": {**source, **own["source"]}}
         return {**found, **own}
 
     def _source(self, part: Media) -> dict[str, Any] | None:

@@ -26,32 +26,41 @@ _FILES: Final = ("gs://", "files/", "https://generativelanguage.googleapis.com/"
 
 def read_part(source: object, path: str) -> Part:
     """One part of a request's content; calls and results without an id have an empty one."""
+    if type(source) is dict and len(source) == 1 and type(source.get("text")) is str:
+        return Text(source["text"])  # Most parts are no more than this.
     take = ProtoMembers(source, path)
     seal = _seal(take.text("thoughtSignature"))
     thought = take.flag("thought") or False
     text = take.text("text")
     if text is not None:
         return _words(text, thought, seal, take)
-    if (inner := take.inside("inlineData")) is not None:
-        kind, data = inner.text("mimeType") or "application/octet-stream", inner.need_text("data")
-        name = inner.text("displayName") or ""
-        return Media(kind, "base64", data, name=name, seal=seal, extras=take.extras(NAME))
-    if (inner := take.inside("fileData")) is not None:
-        return _file(inner, take, seal)
+    found = _call_or_result(take, seal) or _data(take, seal)
+    return found or Opaque(NAME, dict(source) if type(source) is dict else {})
+
+
+def _call_or_result(take: ProtoMembers, seal: Seal | None) -> Part | None:
     if (inner := take.inside("functionCall")) is not None:
         call_id, name = inner.text("id") or "", inner.need_text("name")
         arguments = encode(inner.object("args") or {}).decode()
         return ToolCall(call_id, name, arguments, seal=seal, extras=_both(inner, take, "functionCall"))
     if (inner := take.inside("functionResponse")) is not None:
         return _result(inner, take)
-    return Opaque(NAME, dict(source) if type(source) is dict else {})
+    return None
+
+
+def _data(take: ProtoMembers, seal: Seal | None) -> Part | None:
+    if (inner := take.inside("inlineData")) is not None:
+        kind, data = inner.text("mimeType") or "application/octet-stream", inner.need_text("data")
+        name = inner.text("displayName") or ""
+        extras = take.extras_with(NAME, "inlineData", inner)
+        return Media(kind, "base64", data, name=name, seal=seal, extras=extras)
+    if (inner := take.inside("fileData")) is not None:
+        return _file(inner, take, seal)
+    return None
 
 
 def _both(inner: ProtoMembers, outer: ProtoMembers, name: str) -> dict[str, dict[str, Any]]:
-    rest = dict(outer.rest)
-    if inner.rest:
-        rest[name] = inner.rest
-    return {NAME: rest} if rest else {}
+    return outer.extras_with(NAME, name, inner)
 
 
 def _seal(signature: str | None) -> Seal | None:
@@ -72,9 +81,10 @@ def _words(text: str, thought: bool, seal: Seal | None, take: ProtoMembers) -> P
 def _file(inner: ProtoMembers, take: ProtoMembers, seal: Seal | None) -> Media:
     uri, kind = inner.need_text("fileUri"), inner.text("mimeType") or "application/*"
     name = inner.text("displayName") or ""
+    extras = take.extras_with(NAME, "fileData", inner)
     if uri.startswith(_FILES):
-        return Media(kind, "file", uri, name=name, seal=seal, extras=take.extras(NAME))
-    return Media(kind, "url", uri, name=name, seal=seal, extras=take.extras(NAME))
+        return Media(kind, "file", uri, name=name, seal=seal, extras=extras)
+    return Media(kind, "url", uri, name=name, seal=seal, extras=extras)
 
 
 def _result(inner: ProtoMembers, take: ProtoMembers) -> ToolResult:

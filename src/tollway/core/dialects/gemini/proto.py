@@ -30,10 +30,13 @@ class ProtoMembers(Members):
     __slots__ = ()
 
     def take(self, name: str) -> Any:
-        value = self.rest.pop(name, None)
+        rest = self.rest
+        if not rest:
+            return None
+        value = rest.pop(name, None)
         other = snake(name)
-        if other != name and other in self.rest:
-            spelled = self.rest.pop(other)
+        if other != name and other in rest:
+            spelled = rest.pop(other)
             return spelled if value is None else value
         return value
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import call_names, foreign, hoisted, joined, opened, shaped
+from tollway.core.dialects.conversation import OPENING, call_names, foreign, hoisted, joined, rejoined, shaped
 from tollway.core.dialects.gemini.configuration import generation_config
 from tollway.core.dialects.gemini.parts import SENTINEL
 from tollway.core.dialects.gemini.proto import NAME
@@ -75,6 +75,7 @@ class _Writing:
         self._losses: list[Loss] = foreign(request, NAME)
         self._namer = Namer(_TOOL_NAME, 64)
         self._names = call_names(request.turns)
+        self._namespaces = _namespaces(request)
 
     def written(self) -> Written:
         request = self._request
@@ -154,8 +155,6 @@ class _Writing:
                 found["parametersJsonSchema"] = schema
             else:
                 found["parameters"] = to_gemini(schema)
-        if tool.cache_ttl is not None:
-            self._lose("cache_control", "Gemini takes no cache marks")
         return {**found, **own}
 
     def _tool_choice(self, choice: ToolChoice) -> dict[str, Any]:
@@ -186,12 +185,8 @@ class _Writing:
             return found
         ordered, losses = shaped(_as_user(turn) for turn in rest)
         self._losses.extend(losses)
-        contents: list[dict[str, Any]] = []
-        for turn in opened(joined(ordered, "user", "assistant")):
-            content = self._content(turn)
-            if content["parts"]:
-                contents.append(content)
-        found["contents"] = contents
+        written_turns = [self._content(turn) for turn in joined(ordered, "user", "assistant")]
+        found["contents"] = rejoined(written_turns, "parts", {"text": OPENING})
         return found
 
     def _content(self, turn: Turn) -> dict[str, Any]:
@@ -210,8 +205,6 @@ class _Writing:
             written = self._part(part, later)
             if written is None:
                 continue
-            if part.cache_ttl is not None:
-                self._lose("cache_control", "Gemini takes no cache marks")
             found.append(written)
         return [*found, *later]
 
@@ -289,31 +282,32 @@ class _Writing:
         name = part.name or self._names.get(part.call_id, "unknown")
         if self._home and not unnamed:
             inner["id"] = part.call_id
-        sent = name if self._home else self._namer.name(self._namespace_of(part.call_id), name)
+        sent = name if self._home else self._namer.name(self._namespaces.get(part.call_id, ""), name)
         return {"functionResponse": {"name": sent, "response": response, **inner}, **rest}
-
-    def _namespace_of(self, call_id: str) -> str:
-        for turn in self._request.turns:
-            for part in turn.parts:
-                if isinstance(part, ToolCall) and part.id == call_id:
-                    return part.namespace
-        return ""
 
     def _media(self, part: Media, own: dict[str, Any]) -> dict[str, Any] | None:
         if part.source == "base64":
             inner: dict[str, Any] = {"mimeType": part.media_type, "data": part.value}
             if part.name and self._home:
                 inner["displayName"] = part.name
-            return {"inlineData": inner, **own}
+            return {**own, "inlineData": {**inner, **own.get("inlineData", {})}}
         if part.source == "text":
             return {"text": f"{part.name}\n{part.value}".strip(), **own}
         if self._home or (part.source == "url" and self._target.fetches_urls):
             inner = {"fileUri": part.value}
             if not part.media_type.endswith("/*"):
                 inner["mimeType"] = part.media_type
-            return {"fileData": inner, **own}
+            return {**own, "fileData": {**inner, **own.get("fileData", {})}}
         self._cannot(part.family, f"Gemini takes no {part.family} by {part.source}")
         return None
+
+
+def _namespaces(request: Request) -> dict[str, str]:
+    """Call id -> the namespace of the tool it calls, where there are any."""
+    if not request.namespaces:
+        return {}
+    calls = (part for turn in request.turns for part in turn.parts if isinstance(part, ToolCall))
+    return {call.id: call.namespace for call in calls}
 
 
 def _as_user(turn: Turn) -> Turn:

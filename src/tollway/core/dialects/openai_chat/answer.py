@@ -240,6 +240,9 @@ def _read_call(call: dict[str, Any], at: int, reading: Reading) -> ToolCall:
     arguments = text if type(text) is str else encode_arguments(text)
     known = ("id", "type", "index", "function", "custom", "extra_content")
     rest = {name: value for name, value in call.items() if name not in known}
+    more = {name: value for name, value in inner.items() if name not in ("name", "arguments", "input")}
+    if more:
+        rest[kind] = more
     return ToolCall(
         call_id(call.get("id"), at, reading),
         str(inner.get("name") or ""),
@@ -373,15 +376,17 @@ def write_call(call: ToolCall, *, verbatim: bool) -> dict[str, Any]:
     """A call; arguments are never the empty string. `verbatim`: its seal goes to the upstream that made it."""
     extras = {**call.extras.get(NAME, {}), **reasoning.write_call_seal(call, verbatim=verbatim)}
     if call.kind == "custom":
-        inner = {"name": call.name, "input": call.arguments}
-        return {"id": call.id, "type": "custom", "custom": inner, **extras}
+        return {"id": call.id, **nested("custom", {"name": call.name, "input": call.arguments}, extras)}
     arguments = call.arguments if call.arguments.strip() else "{}"
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-        **extras,
-    }
+    return {"id": call.id, **nested("function", {"name": call.name, "arguments": arguments}, extras)}
+
+
+def nested(kind: str, inner: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """An object of a kind with a member of that name; extras of the member are found under its name."""
+    if kind not in own:
+        return {"type": kind, kind: inner, **own}
+    rest = {name: value for name, value in own.items() if name != kind}
+    return {"type": kind, kind: {**inner, **own[kind]}, **rest}
 
 
 def write_logprobs(parts: tuple[Part, ...]) -> dict[str, Any] | None:

@@ -255,7 +255,10 @@ class NativeWhole:
         for choice in choices:
             if type(choice) is not dict or type(message := choice.get("message")) is not dict:
                 raise BadAnswer("a choice has no message")
-            size = sum(_value_size(message.get(name)) for name in _CONTENT_FIELDS)
+            size = 0
+            for name, value in message.items():
+                if value and name in _CONTENT_FIELDS:
+                    size += _value_size(value)
             if size:
                 events.append(Grew(size))
             reason = choice.get("finish_reason")
@@ -279,21 +282,13 @@ class NativeWhole:
         return b""
 
 
-_CONTENT_FIELDS: Final = (
-    "content",
-    "reasoning_content",
-    "reasoning",
-    "refusal",
-    "tool_calls",
-    "function_call",
-    "audio",
+_CONTENT_FIELDS: Final = frozenset(
+    ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 )
 
 
 def _value_size(value: object) -> int:
-    if not value:
-        return 0
-    return _size(value) if type(value) is str else len(encode(value))
+    return _size(value) if isinstance(value, str) else len(encode(value))
 
 
 def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from tollway.core.exchange import (
 from tollway.core.seals import gather
 
 NAME: Final = "openai_chat"
+OUTER: Final = "outer"
+"""Among a tool's extras, those of the object around its declaration."""
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _AUDIO: Final = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
@@ -119,28 +121,33 @@ def _tool(source: object, path: str) -> Tool:
     if kind == "function" or (kind is None and "function" in take.rest):
         inner = take.inside("function")
         # Some clients send the flat declaration of the Responses API here.
-        return _function(inner, take.extras(NAME)) if inner is not None else _function(take, {})
+        return _function(inner, take.rest) if inner is not None else _function(take, {})
     if kind == "custom":
         inner = take.inside("custom")
-        return _custom(inner if inner is not None else take)
+        return _custom(inner, take.rest) if inner is not None else _custom(take, {})
     if kind is None:
         raise missing(f"{path}.type")
     payload = obj(source, path)
     return Tool(name=str(payload.get("name") or kind), kind="hosted", origin=NAME, payload=payload)
 
 
-def _function(take: Members, extras: Extras) -> Tool:
-    name = take.need_text("name")
+def _function(take: Members, outer: dict[str, Any]) -> Tool:
     return Tool(
-        name=name,
+        name=take.need_text("name"),
         description=take.text("description") or "",
         schema=take.object("parameters"),
         strict=take.flag("strict"),
-        extras=take.extras(NAME) or extras,
+        extras=_nested(take.rest, outer),
     )
 
 
-def _custom(take: Members) -> Tool:
+def _nested(inner: dict[str, Any], outer: dict[str, Any]) -> Extras:
+    """What nobody took of a declaration, and of the object around it."""
+    rest = {**inner, OUTER: outer} if outer else inner
+    return {NAME: rest} if rest else {}
+
+
+def _custom(take: Members, outer: dict[str, Any]) -> Tool:
     name = take.need_text("name")
     grammar = take.object("format")
     if grammar is not None and type(inner := grammar.get("grammar")) is dict:
@@ -150,7 +157,7 @@ def _custom(take: Members) -> Tool:
         kind="custom",
         description=take.text("description") or "",
         grammar=grammar,
-        extras=take.extras(NAME),
+        extras=_nested(take.rest, outer),
     )
 
 
@@ -268,7 +275,8 @@ def _call(take: Members) -> ToolCall:
         take.rest["extra_content"] = extra
     name = inner.need_text("name")
     arguments = inner.text("input" if kind == "custom" else "arguments") or ""
-    return ToolCall(call_id, name, arguments, kind, extras=take.extras(NAME), seal=seal)
+    extras = take.extras_with(NAME, kind, inner)
+    return ToolCall(call_id, name, arguments, kind, extras=extras, seal=seal)
 
 
 def _content(take: Members, *, needed: bool) -> list[Part]:
@@ -320,7 +328,7 @@ def _image(take: Members, ttl: str | None) -> Media:
         found.source,
         found.value,
         detail=inner.text("detail") or "",
-        extras=take.extras(NAME) or inner.extras(NAME),
+        extras=take.extras_with(NAME, "image_url", inner),
         cache_ttl=ttl,
     )
 
@@ -334,7 +342,7 @@ def _audio(take: Members, ttl: str | None) -> Media:
         _AUDIO.get(kind, f"audio/{kind}"),
         "base64",
         inner.need_text("data"),
-        extras=take.extras(NAME) or inner.extras(NAME),
+        extras=take.extras_with(NAME, "input_audio", inner),
         cache_ttl=ttl,
     )
 
@@ -345,7 +353,7 @@ def _file(take: Members, ttl: str | None) -> Media:
         raise missing(take.where("file"))
     name = inner.text("filename") or ""
     data, file_id = inner.text("file_data"), inner.text("file_id")
-    extras = take.extras(NAME) or inner.extras(NAME)
+    extras = take.extras_with(NAME, "file", inner)
     if data is None:
         if file_id is None:
             raise missing(take.where("file.file_data"))

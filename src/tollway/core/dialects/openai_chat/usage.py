@@ -34,7 +34,7 @@ def read_usage(usage: dict[str, Any]) -> Usage:
     )
     total_in, odd_in = _count(usage, "prompt_tokens")
     total_out, odd_out = _count(usage, "completion_tokens")
-    if not prompt and not completion:
+    if not any(prompt.values()) and not any(completion.values()):
         return Usage(input=total_in, output=total_out, anomalous=odd_in or odd_out)
     cached, odd_cached = _count(prompt, "cached_tokens")
     written, odd_written = _count(prompt, "cache_write_tokens")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tollway.core.dialects import media
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import foreign, shaped
+from tollway.core.dialects.conversation import OPENING, foreign, shaped
 from tollway.core.dialects.naming import (
     Namer,
     legal_id,
@@ -19,7 +19,8 @@ from tollway.core.dialects.naming import (
     wrapped_schema,
 )
 from tollway.core.dialects.openai_chat import reasoning
-from tollway.core.dialects.openai_chat.answer import write_call
+from tollway.core.dialects.openai_chat.answer import nested, write_call
+from tollway.core.dialects.openai_chat.read import OUTER
 from tollway.core.exchange import (
     Loss,
     Media,
@@ -60,7 +61,7 @@ class _Writing:
         self._request = request
         self._target = target
         self._home = request.origin == NAME
-        self._losses: list[Loss] = foreign(request, NAME)
+        self._losses: list[Loss] = foreign(request, NAME, cache_marks=target.cache_marks)
         self._namer = Namer(_TOOL_NAME, 64)
 
     def written(self) -> Written:
@@ -210,7 +211,7 @@ class _Writing:
             inner["parameters"] = wrapped_schema(tool)
         if tool.strict is not None:
             inner["strict"] = tool.strict
-        return {"type": "function", "function": {**inner, **tool.extras.get(NAME, {})}}
+        return _declared("function", inner, tool)
 
     def _tool_choice(self, choice: ToolChoice) -> Any:
         if NAME in choice.extras:
@@ -238,7 +239,7 @@ class _Writing:
         messages: list[dict[str, Any]] = []
         for turn in turns:
             messages.extend(self._turn(turn))
-        return messages
+        return messages or [{"role": "user", "content": OPENING}]
 
     def _turn(self, turn: Turn) -> Iterable[dict[str, Any]]:
         if turn.role == "assistant":
@@ -341,7 +342,6 @@ class _Writing:
         if found is None or part.cache_ttl is None:
             return found
         if not self._marks():
-            self._lose("cache_control", "the upstream takes no cache marks")
             return found
         found["prompt_cache_breakpoint"] = {"mode": "explicit"}
         if part.cache_ttl in _CACHE_TTLS:
@@ -374,7 +374,7 @@ class _Writing:
         if part.source == "file":
             if self._home:
                 inner = {"file_id": part.value, **({"filename": part.name} if part.name else {})}
-                return {"type": "file", "file": {**inner, **own}}
+                return nested("file", inner, own)
             self._losses.append(Loss("file_id", "files of another provider cannot be sent", "capability"))
             return None
         if part.source == "url" and self._target.fetches_urls is False and not self._home:
@@ -385,20 +385,20 @@ class _Writing:
             image: dict[str, Any] = {"url": media.data_url(part)}
             if part.detail:
                 image["detail"] = part.detail
-            return {"type": "image_url", "image_url": {**image, **own}}
+            return nested("image_url", image, own)
         return self._sound_or_file(part, own)
 
     def _sound_or_file(self, part: Media, own: dict[str, Any]) -> dict[str, Any] | None:
         if part.family == "audio" and part.source == "base64":
             kind = _AUDIO.get(part.media_type, part.media_type.partition("/")[2])
-            return {"type": "input_audio", "input_audio": {"data": part.value, "format": kind, **own}}
+            return nested("input_audio", {"data": part.value, "format": kind}, own)
         if part.family != "document":
             self._losses.append(
                 Loss(part.family, f"Chat Completions takes no {part.family} by {part.source}", "capability")
             )
             return None
         name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
-        return {"type": "file", "file": {"filename": name, "file_data": media.data_url(part), **own}}
+        return nested("file", {"filename": name, "file_data": media.data_url(part)}, own)
 
 
 def _custom_tool(tool: Tool) -> dict[str, Any]:
@@ -410,4 +410,11 @@ def _custom_tool(tool: Tool) -> dict[str, Any]:
         if tool.grammar.get("type") == "grammar":
             grammar = {name: value for name, value in tool.grammar.items() if name != "type"}
             inner["format"] = {"type": "grammar", "grammar": grammar}
-    return {"type": "custom", "custom": {**inner, **tool.extras.get(NAME, {})}}
+    return _declared("custom", inner, tool)
+
+
+def _declared(kind: str, inner: dict[str, Any], tool: Tool) -> dict[str, Any]:
+    """A declaration inside the object that names its kind, each with its own extras."""
+    own = dict(tool.extras.get(NAME, {}))
+    outer = own.pop(OUTER, {})
+    return {"type": kind, kind: {**inner, **own}, **outer}

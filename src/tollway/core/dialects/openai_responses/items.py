@@ -122,6 +122,10 @@ def _message(take: Members) -> Turn:
 
 
 def _part(source: object, path: str) -> Part:
+    if type(source) is dict and len(source) == 2 and source.get("type") == "input_text":
+        text = source.get("text")
+        if type(text) is str:
+            return Text(text)  # Most parts are no more than this.
     take = Members(source, path)
     kind = take.need_text("type")
     mark = take.take("prompt_cache_breakpoint")

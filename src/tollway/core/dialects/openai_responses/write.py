@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tollway.core.dialects import media
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import foreign, hoisted, shaped
+from tollway.core.dialects.conversation import OPENING, foreign, hoisted, shaped
 from tollway.core.dialects.naming import Namer, legal_id
 from tollway.core.dialects.openai_responses import output
 from tollway.core.dialects.openai_responses.items import STRING
@@ -65,7 +65,7 @@ class _Writing:
         self._request = request
         self._target = target
         self._home = request.origin == NAME
-        self._losses: list[Loss] = foreign(request, NAME)
+        self._losses: list[Loss] = foreign(request, NAME, cache_marks=target.cache_marks)
         self._namer = Namer(_TOOL_NAME, 64)
 
     def written(self) -> Written:
@@ -281,8 +281,10 @@ class _Writing:
             found["input"] = "".join(part.text for part in turns[0].parts if isinstance(part, Text))
             return found
         found["input"] = [item for turn in turns for item in self._turn(turn)]
-        if self._home and not found["input"]:
-            del found["input"]
+        if not found["input"]:
+            found["input"] = OPENING
+            if self._home:
+                del found["input"]
         return found
 
     def _note_opaque(self, turns: Iterable[Turn]) -> None:
@@ -290,8 +292,6 @@ class _Writing:
             for part in turn.parts:
                 if isinstance(part, Opaque):
                     self._lose("system", "a block that is meant for its own provider")
-                elif part.cache_ttl is not None:
-                    self._lose("cache_control", "instructions take no cache marks")
 
     def _turn(self, turn: Turn) -> Iterable[dict[str, Any]]:
         """The items of a turn: its words as messages, all else as items of their own, in order."""
@@ -346,7 +346,9 @@ class _Writing:
         if self._home and part.seal is not None and not usable(part.seal, NAME, self._target.scope):
             self._lose("reasoning", "thoughts of another upstream were left out")
             return None
-        found = output.write_reasoning(part, "")
+        # The text may have travelled abroad, where nobody knows that it was a summary.
+        sent = part if self._home or not part.text else replace(part, form="summary")
+        found = output.write_reasoning(sent, "")
         if not found["id"]:
             del found["id"]
         if part.extras.get(NAME, {}).get("status") is None:
@@ -422,7 +424,6 @@ class _Writing:
 
     def _marked(self, found: dict[str, Any], ttl: str) -> dict[str, Any]:
         if not (self._home or self._target.cache_marks):
-            self._lose("cache_control", "the upstream takes no cache marks")
             return found
         mark = {"mode": "explicit", **({"ttl": ttl} if ttl in ("30m", "12h") else {})}
         return {**found, "prompt_cache_breakpoint": mark}

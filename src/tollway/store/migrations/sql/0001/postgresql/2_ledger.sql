@@ -38,20 +38,25 @@ EXECUTE FUNCTION tollway_illegal('a ledger account is not deleted');
 -- once, in the order of ids, so that two processes never wait for each other.
 CREATE FUNCTION tollway_hold_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
+  rows bigint;
+  odd boolean;
+  stray boolean;
   accounts bigint[];
-  moved bigint[];
+  moved bigint;
 BEGIN
-  IF EXISTS (SELECT 1 FROM added WHERE state <> 'held' OR refunded <> 0) THEN
-    RAISE EXCEPTION 'illegal: a hold begins as held' USING ERRCODE = 'check_violation';
-  END IF;
-  IF EXISTS (
-    SELECT 1 FROM added n WHERE n.extends IS NOT NULL AND NOT EXISTS (
+  SELECT count(*), bool_or(n.state <> 'held' OR n.refunded <> 0),
+    bool_or(n.extends IS NOT NULL AND NOT EXISTS (
       SELECT 1 FROM hold h WHERE h.id = n.extends AND h.state = 'held' AND h.extends IS NULL
-        AND h.wallet = n.wallet AND h.budget IS NOT DISTINCT FROM n.budget)
-  ) THEN
+        AND h.wallet = n.wallet AND h.budget IS NOT DISTINCT FROM n.budget)),
+    array_agg(DISTINCT n.wallet) || COALESCE(array_agg(DISTINCT n.budget) FILTER (WHERE n.budget IS NOT NULL), '{}')
+  INTO rows, odd, stray, accounts FROM added n;
+  IF rows = 0 THEN
+    RETURN NULL;
+  ELSIF odd THEN
+    RAISE EXCEPTION 'illegal: a hold begins as held' USING ERRCODE = 'check_violation';
+  ELSIF stray THEN
     RAISE EXCEPTION 'illegal: only an open hold of the same wallet and budget is extended' USING ERRCODE = 'check_violation';
   END IF;
-  accounts := ARRAY(SELECT wallet FROM added UNION SELECT budget FROM added WHERE budget IS NOT NULL);
   PERFORM 1 FROM ledger_account WHERE id = ANY (accounts) ORDER BY id FOR NO KEY UPDATE;
   WITH sums AS (
     SELECT wallet AS id, 'wallet' AS kind, sum(amount)::bigint AS amount FROM added GROUP BY wallet
@@ -60,8 +65,8 @@ BEGIN
   ), done AS (
     UPDATE ledger_account a SET held = a.held + s.amount FROM sums s WHERE a.id = s.id AND a.kind = s.kind RETURNING a.id
   )
-  SELECT array_agg(id) INTO moved FROM done;
-  IF cardinality(accounts) <> COALESCE(cardinality(moved), 0) THEN
+  SELECT count(*) INTO moved FROM done;
+  IF cardinality(accounts) <> moved THEN
     RAISE EXCEPTION 'illegal: a hold is on a wallet and counts against a budget' USING ERRCODE = 'check_violation';
   END IF;
   RETURN NULL;
@@ -90,10 +95,8 @@ CREATE FUNCTION tollway_hold_changed() RETURNS trigger LANGUAGE plpgsql SECURITY
 DECLARE
   accounts bigint[];
 BEGIN
-  accounts := ARRAY(
-    SELECT n.wallet FROM after n JOIN before o USING (id) WHERE o.state = 'held' AND n.state <> 'held'
-    UNION
-    SELECT n.budget FROM after n JOIN before o USING (id) WHERE o.state = 'held' AND n.state <> 'held' AND n.budget IS NOT NULL);
+  SELECT array_agg(DISTINCT n.wallet) || COALESCE(array_agg(DISTINCT n.budget) FILTER (WHERE n.budget IS NOT NULL), '{}')
+  INTO accounts FROM after n JOIN before o USING (id) WHERE o.state = 'held' AND n.state <> 'held';
   IF cardinality(accounts) = 0 THEN
     RETURN NULL;
   END IF;
@@ -124,40 +127,41 @@ EXECUTE FUNCTION tollway_illegal('a hold is not deleted');
 -- -- entries ----------------------------------------------------------------------------------
 CREATE FUNCTION tollway_entry_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
+  wrong text;
+  refunds boolean;
   accounts bigint[];
 BEGIN
-  IF EXISTS (
-    SELECT 1 FROM added e WHERE e.kind IN ('settle', 'budget', 'overage', 'refund') AND NOT EXISTS (
-      SELECT 1 FROM hold h WHERE h.id = e.hold_id AND h.state = 'settled' AND CASE e.kind
-        WHEN 'settle' THEN e.id = 's:' || h.id AND e.debit = h.wallet AND e.credit = 2 AND e.amount = h.settled
-        WHEN 'budget' THEN e.debit = h.budget AND e.credit = 1
-          AND (e.id = 'b:' || h.id AND e.amount = h.settled OR e.id = 'ob:' || h.id)
-        WHEN 'overage' THEN e.id = 'o:' || h.id AND e.debit = h.wallet AND e.credit = 2
-        WHEN 'refund' THEN e.debit = 2 AND e.credit = h.wallet
-      END)
-  ) THEN
-    RAISE EXCEPTION 'illegal: this entry belongs to a settled hold and follows its terms' USING ERRCODE = 'check_violation';
+  SELECT bool_or(e.kind = 'refund'),
+    COALESCE(array_agg(DISTINCT e.debit) FILTER (WHERE e.debit > 4), '{}')
+      || COALESCE(array_agg(DISTINCT e.credit) FILTER (WHERE e.credit > 4), '{}'),
+    max(CASE
+      WHEN e.kind IN ('settle', 'budget', 'overage', 'refund') AND NOT EXISTS (
+        SELECT 1 FROM hold h WHERE h.id = e.hold_id AND h.state = 'settled' AND CASE e.kind
+          WHEN 'settle' THEN e.id = 's:' || h.id AND e.debit = h.wallet AND e.credit = 2 AND e.amount = h.settled
+          WHEN 'budget' THEN e.debit = h.budget AND e.credit = 1
+            AND (e.id = 'b:' || h.id AND e.amount = h.settled OR e.id = 'ob:' || h.id)
+          WHEN 'overage' THEN e.id = 'o:' || h.id AND e.debit = h.wallet AND e.credit = 2
+          WHEN 'refund' THEN e.debit = 2 AND e.credit = h.wallet
+        END) THEN 'this entry belongs to a settled hold and follows its terms'
+      WHEN e.kind IN ('grant', 'topup', 'adjust', 'expire') AND NOT EXISTS (
+        SELECT 1 FROM ledger_account w
+        WHERE w.kind = 'wallet'
+          AND w.id = CASE WHEN e.kind IN ('grant', 'topup') OR e.kind = 'adjust' AND e.debit = 1 THEN e.credit ELSE e.debit END
+          AND CASE e.kind
+            WHEN 'grant' THEN e.debit = 4
+            WHEN 'topup' THEN e.debit = 1
+            WHEN 'expire' THEN e.credit = 4
+            ELSE 1 IN (e.debit, e.credit)
+          END) THEN 'this kind of entry does not join these accounts'
+      WHEN e.kind = 'absorb' AND (e.id IS DISTINCT FROM 'a:' || e.hold_id OR e.debit <> 3 OR e.credit <> 2)
+        THEN 'what is absorbed goes from absorbed to revenue'
+    END)
+  INTO refunds, accounts, wrong FROM added e;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION 'illegal: %', wrong USING ERRCODE = 'check_violation';
+  ELSIF accounts = '{}' THEN
+    RETURN NULL;
   END IF;
-  IF EXISTS (
-    SELECT 1 FROM added e WHERE e.kind IN ('grant', 'topup', 'adjust', 'expire') AND NOT EXISTS (
-      SELECT 1 FROM ledger_account w
-      WHERE w.kind = 'wallet'
-        AND w.id = CASE WHEN e.kind IN ('grant', 'topup') OR e.kind = 'adjust' AND e.debit = 1 THEN e.credit ELSE e.debit END
-        AND CASE e.kind
-          WHEN 'grant' THEN e.debit = 4
-          WHEN 'topup' THEN e.debit = 1
-          WHEN 'expire' THEN e.credit = 4
-          ELSE 1 IN (e.debit, e.credit)
-        END)
-  ) THEN
-    RAISE EXCEPTION 'illegal: this kind of entry does not join these accounts' USING ERRCODE = 'check_violation';
-  END IF;
-  IF EXISTS (
-    SELECT 1 FROM added e WHERE e.kind = 'absorb' AND (e.id IS DISTINCT FROM 'a:' || e.hold_id OR e.debit <> 3 OR e.credit <> 2)
-  ) THEN
-    RAISE EXCEPTION 'illegal: what is absorbed goes from absorbed to revenue' USING ERRCODE = 'check_violation';
-  END IF;
-  accounts := ARRAY(SELECT debit FROM added WHERE debit > 4 UNION SELECT credit FROM added WHERE credit > 4);
   PERFORM 1 FROM ledger_account WHERE id = ANY (accounts) ORDER BY id FOR NO KEY UPDATE;
   WITH sums AS (
     SELECT id, sum(debited)::bigint AS debited, sum(credited)::bigint AS credited FROM (
@@ -168,7 +172,7 @@ BEGIN
   )
   UPDATE ledger_account a SET debited = a.debited + s.debited, credited = a.credited + s.credited
   FROM sums s WHERE a.id = s.id;
-  IF EXISTS (SELECT 1 FROM added WHERE kind = 'refund') THEN
+  IF refunds THEN
     UPDATE hold h SET refunded = h.refunded + s.amount
     FROM (SELECT hold_id, sum(amount)::bigint AS amount FROM added WHERE kind = 'refund' GROUP BY hold_id) s
     WHERE h.id = s.hold_id;
