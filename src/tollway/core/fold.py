@@ -85,7 +85,7 @@ class Growing:
             case ToolCall():
                 written = part.arguments + text
                 if not written.strip() and part.kind != "custom":
-                    written = "{}"
+                    written += "{}"
                 return replace(part, arguments=written)
             case _:
                 return part

@@ -54,7 +54,8 @@ def unwrap_base64(text: str, home: str) -> Seal:
             inner = base64.b64decode(text.replace("-", "+").replace("_", "/")).decode()
         except (binascii.Error, UnicodeDecodeError):
             return Seal(home, text)
-        return unwrap(inner, home) if inner.startswith(PREFIX) else Seal(home, text)
+        found = unwrap(inner, "")
+        return found if found.origin else Seal(home, text)
     return Seal(home, text)
 
 

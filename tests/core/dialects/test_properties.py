@@ -23,6 +23,7 @@ from tests.support.dialects import (
 )
 
 from tollway.core.dialects.base import IllegalEvent, Reading, Reply, Target
+from tollway.core.dialects.naming import object_of
 from tollway.core.dialects.registry import DIALECTS
 from tollway.core.exchange import (
     Citation,
@@ -202,7 +203,10 @@ def test_any_request_can_be_written_for_any_upstream(upstream, request_, target)
     counting = DIALECTS[upstream].counting
     if counting is not None:
         counting.write_request(request_, target)
-    if request_.origin == upstream:
+    parts = [part for turn in request_.turns for part in turn.parts]
+    if request_.origin == upstream or any(
+        isinstance(part, Opaque) and part.origin == upstream for part in parts
+    ):
         return
     # What was written for an upstream is a request of its dialect.
     again = read_request(upstream, wire(upstream, request_, written.body))
@@ -222,15 +226,12 @@ def test_any_answer_can_be_written_whole_and_streamed(client, response):
     stream_rules.check(client, objects)
     whole = DIALECTS[client].read_response(body, Reading())
     streamed = fold(events_of(client, objects))
-    said = [answer_meaning_or_text(whole), answer_meaning_or_text(streamed)]
-    assert None in said or said[0] == said[1]
+    if all(object_of(part.arguments) is not None for part in response.parts if isinstance(part, ToolCall)):
+        assert loose_meaning(whole) == loose_meaning(streamed)
 
 
-def answer_meaning_or_text(response: Response) -> Any:
-    try:
-        found = answer_meaning(response)
-    except ValueError:  # Arguments that are not JSON have no meaning to compare.
-        return None
+def loose_meaning(response: Response) -> Any:
+    found = answer_meaning(response)
     # Chat has one place for words, one for thoughts and one for refusals: their order is not kept.
     joined: dict[str, Any] = {}
     for kind, *rest in found["parts"]:

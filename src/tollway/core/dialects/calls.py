@@ -67,7 +67,7 @@ class OpenCall:
         """More of the arguments."""
         if not text:
             return []
-        self.wrote = True
+        self.wrote = self.wrote or not text.isspace()
         if self._held is not None:
             self._held.append(text)
             return []

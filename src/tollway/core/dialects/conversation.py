@@ -63,7 +63,7 @@ def _answered(before: list[Turn], group: list[Turn], losses: list[Loss]) -> list
     for turn in group:
         parts = tuple(_sorted_out(turn.parts, calls, results, losses))
         if parts:
-            rest.append(turn if len(parts) == len(turn.parts) else replace(turn, parts=parts))
+            rest.append(replace(turn, parts=parts))
     if not calls:
         return rest
     losses.extend(

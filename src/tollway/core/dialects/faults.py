@@ -74,6 +74,7 @@ _CODES: Final[dict[FaultKind, str]] = {
     "timeout": "upstream_timeout",
     "server": "upstream_error",
 }
+_UNSAID: Final = "the upstream failed without saying why"
 _OURS: Final[dict[FaultKind, str]] = {
     "authentication": "the upstream refused the gateway's credentials; the operator has to look at the channel",
     "permission": "the upstream does not allow the gateway this call; the operator has to look at the channel",
@@ -97,7 +98,7 @@ def fault_error(fault: Fault) -> GatewayError:
     own = _OURS.get(fault.kind)
     return GatewayError(
         _CODES[fault.kind],
-        own or redacted(fault.message) or "the upstream refused the call without saying why",
+        own or redacted(fault.message) or _UNSAID,
         param=None if own else fault.param,
         scope="upstream",
         retry_after_ms=fault.retry_after_ms,
@@ -106,13 +107,14 @@ def fault_error(fault: Fault) -> GatewayError:
 
 def failed_error(failed: Failed) -> GatewayError:
     """The error that ends a stream in which the upstream reported a failure."""
-    return GatewayError("upstream_error", redacted(failed.message), scope="upstream")
+    code = next((code for kind, code in _CODES.items() if kind == failed.kind), "upstream_error")
+    return GatewayError(code, redacted(failed.message) or _UNSAID, scope="upstream")
 
 
 def failure(fault: Fault) -> Failed:
     """A refusal that arrived inside an answer, as an event."""
     own = _OURS.get(fault.kind)
-    message = own or redacted(fault.message) or "the upstream failed without saying why"
+    message = own or redacted(fault.message) or _UNSAID
     return Failed(fault.kind, message, {"status": fault.status, "code": fault.code[:64], "message": message})
 
 

@@ -197,7 +197,7 @@ def write_thought(part: Reasoning) -> dict[str, Any]:
     own = part.extras.get(NAME, {})
     if part.seal is None:
         return {"type": "thinking", "thinking": part.text, "signature": "", **own}
-    if part.seal.origin == NAME and part.seal.note == REDACTED:
+    if part.seal.origin == NAME and part.seal.note == REDACTED and not part.text:
         return {"type": "redacted_thinking", "data": part.seal.value, **own}
     return {"type": "thinking", "thinking": part.text, "signature": write_seal(part.seal), **own}
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tollway.core.dialects.base import Fault, FaultKind
 from tollway.core.dialects.faults import body_message, kind_by_status, kind_of, redacted
-from tollway.core.errors import GatewayError, details
+from tollway.core.errors import GatewayError, details, sentence
 
 _BY_TYPE: Final[dict[str, FaultKind]] = {
     "invalid_request_error": "invalid_request",
@@ -60,7 +60,11 @@ def error_body(error: GatewayError, request_id: str) -> dict[str, Any]:
     more = {"error_code": error.code, **({"param": error.param} if error.param else {})}
     return {
         "type": "error",
-        "error": {"type": word, "message": error.message, "details": {**more, **details(error, request_id)}},
+        "error": {
+            "type": word,
+            "message": sentence(error.message),
+            "details": {**more, **details(error, request_id)},
+        },
         "request_id": request_id,
     }
 

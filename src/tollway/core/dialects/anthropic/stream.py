@@ -418,7 +418,7 @@ class Writer:
             out.append(_delta(self._next, {"type": "text_delta", "text": text}))
 
     def _argue(self, text: str, out: list[Any]) -> None:
-        self._wrote = True
+        self._wrote = self._wrote or not text.isspace()
         if isinstance(self._part, ToolCall) and self._part.kind == "custom":
             self._texts.append(text)
         else:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tollway.core.dialects.base import Fault, FaultKind
 from tollway.core.dialects.faults import body_message, kind_by_status, kind_of, redacted
-from tollway.core.errors import GatewayError, details
+from tollway.core.errors import GatewayError, details, sentence
 
 _BY_WORD: Final[dict[str, FaultKind]] = {
     "INVALID_ARGUMENT": "invalid_request",
@@ -96,7 +96,7 @@ def error_body(error: GatewayError, request_id: str, status: int) -> dict[str, A
         told.append({"@type": f"{_TYPE}BadRequest", "fieldViolations": [violation]})
     if error.retry_after_ms is not None:
         told.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{error.retry_after_ms / 1000:g}s"})
-    found = {"code": status, "message": error.message, "status": word, "details": told}
+    found = {"code": status, "message": sentence(error.message), "status": word, "details": told}
     return {"error": found, "tollway": details(error, request_id)}
 
 

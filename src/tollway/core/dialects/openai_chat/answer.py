@@ -115,10 +115,8 @@ def _read_message(message: dict[str, Any], choice: dict[str, Any], reading: Read
     parts: list[Part] = []
     details = message.get("reasoning_details")
     text, extras = reasoning.plain_thought(message)
-    if type(details) is list and details:
-        parts.extend(reasoning.read_details(details, reading.scope))
-    elif text:
-        parts.append(Reasoning(text, extras=extras))
+    told = reasoning.read_details(details, reading.scope) if type(details) is list else []
+    parts.extend(reasoning.all_thoughts(text, extras, told))
     parts.extend(_read_content(message, choice))
     refusal = message.get("refusal")
     if type(refusal) is str and refusal:

@@ -12,7 +12,6 @@ from tollway.core.exchange import (
     Media,
     OutputFormat,
     Part,
-    Reasoning,
     ReasoningWish,
     Refusal,
     Request,
@@ -258,9 +257,8 @@ def _thoughts(take: Members) -> list[Part]:
     take.text("reasoning_content")
     if type(take.rest.get("reasoning")) is str:
         take.text("reasoning")
-    if details:
-        return list(reasoning.read_details(details, ""))
-    return [Reasoning(text, extras=extras)] if text else []
+    told = reasoning.read_details(details or [], "")
+    return list(reasoning.all_thoughts(text, extras, told))
 
 
 def _call(take: Members) -> ToolCall:

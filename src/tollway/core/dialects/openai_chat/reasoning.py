@@ -138,6 +138,18 @@ def upstream_call_seal(extra: object, scope: str) -> Seal | None:
     return Seal(NAME, encode(extra).decode(), scope) if type(extra) is dict and extra else None
 
 
+def all_thoughts(plain: str, extras: Extras, details: list[Reasoning]) -> list[Reasoning]:
+    """Thoughts told both plainly and in entries, each once: what the entries do not say stands before or after."""
+    said = "".join(part.text for part in details)
+    if not plain or plain == said:
+        return details
+    if plain.endswith(said):
+        return [Reasoning(plain[: len(plain) - len(said)], extras=extras), *details]
+    if plain.startswith(said):
+        return [*details, Reasoning(plain[len(said) :], extras=extras)]
+    return details
+
+
 def plain_thought(source: dict[str, Any]) -> tuple[str, Extras]:
     """The thoughts a message or delta holds as plain text, and which field held them, if not the usual one."""
     text = source.get("reasoning_content")

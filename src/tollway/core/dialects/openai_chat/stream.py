@@ -174,7 +174,8 @@ class Reader:
             events.append(PartGrew(index, text))
 
     def _detail(self, entry: dict[str, Any], events: list[Event]) -> None:
-        if self._thought and reasoning.entry_text(entry) == "".join(self._thought):
+        text = reasoning.entry_text(entry)
+        if text and self._thought and "".join(self._thought).endswith(text):
             # The thought was streamed as plain text; the entry repeats it with what its maker wants back.
             self._entry = dict(entry)
             self._shut(events)
@@ -419,7 +420,7 @@ class Writer:
 
     def _start_call(self, index: int, part: ToolCall) -> dict[str, Any]:
         at = self._calls[index] = len(self._calls)
-        if part.arguments:
+        if part.arguments.strip():
             self._wrote.add(index)
         call = answer.write_call(part, verbatim=False)
         call[call["type"]]["input" if part.kind == "custom" else "arguments"] = part.arguments
@@ -433,7 +434,8 @@ class Writer:
         if not event.text:
             return []
         if type(part) is ToolCall:
-            self._wrote.add(index)
+            if not event.text.isspace():
+                self._wrote.add(index)
             kind, field = ("custom", "input") if part.kind == "custom" else ("function", "arguments")
             return [self._chunk({"tool_calls": [{"index": self._calls[index], kind: {field: event.text}}]})]
         logprobs = None

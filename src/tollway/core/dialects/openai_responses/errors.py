@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tollway.core.dialects.base import Fault, FaultKind
 from tollway.core.dialects.faults import body_message, kind_by_status, kind_of, redacted
-from tollway.core.errors import GatewayError, openai_envelope
+from tollway.core.errors import GatewayError, openai_envelope, sentence
 
 _BY_CODE: Final[dict[str, FaultKind]] = {
     "context_length_exceeded": "context_length",
@@ -85,4 +85,4 @@ def stream_error(error: GatewayError) -> dict[str, Any]:
         "invalid_request": "invalid_prompt",
         "context_length": "context_length_exceeded",
     }
-    return {"code": codes.get(kind_of(error), "server_error"), "message": error.message}
+    return {"code": codes.get(kind_of(error), "server_error"), "message": sentence(error.message)}

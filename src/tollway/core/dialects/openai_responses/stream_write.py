@@ -298,7 +298,7 @@ class Writer:
             self._argue(self._parts[index], part, part.arguments, out)
 
     def _argue(self, state: _Part, part: ToolCall, text: str, out: list[Any]) -> None:
-        state.wrote = True
+        state.wrote = state.wrote or not text.isspace()
         if part.kind == "search":
             return
         kind = "custom_tool_call_input" if part.kind == "custom" else "function_call_arguments"
@@ -385,7 +385,7 @@ class Writer:
             self._emit(out, "response.custom_tool_call_input.done", **where, input=part.arguments)
         elif part.kind == "function":
             if not state.wrote:
-                self._argue(state, part, part.arguments, out)
+                self._argue(state, part, "{}", out)
             arguments = part.arguments
             self._emit(
                 out, "response.function_call_arguments.done", **where, name=part.name, arguments=arguments
