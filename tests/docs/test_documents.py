@@ -10,7 +10,12 @@ from tollway.config import Settings
 from tollway.core.errors import CODES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def rows(page: str) -> dict[str, str]:
@@ -23,12 +28,16 @@ def test_every_setting_is_documented_with_its_default():
     assert set(documented) == {field.name for field in msgspec.structs.fields(Settings)}
     for field in msgspec.structs.fields(Settings):
         default = field.default
-        shown = {True: "true", False: "false", "": ""}.get(default, f"{default:g}" if isinstance(default, float) else str(default))
+        shown = {True: "true", False: "false", "": ""}.get(
+            default, f"{default:g}" if isinstance(default, float) else str(default)
+        )
         assert documented[field.name].strip("` ") == shown, field.name
 
 
 def test_every_error_code_is_documented_with_its_status():
-    assert {code: int(status) for code, status in rows("errors.md").items()} == {code: rule.status for code, rule in CODES.items()}
+    assert {code: int(status) for code, status in rows("errors.md").items()} == {
+        code: rule.status for code, rule in CODES.items()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -84,12 +84,21 @@ async def test_who_asks_while_the_store_closes_is_answered(settings: Settings) -
     store = open_store(settings)
     await store.open()
     wallet = await wallet_of(store, 1000)
-    closing = asyncio.create_task(store.close())
-    asked = []
-    while not closing.done():
+    asked: list[asyncio.Task[Any]] = []
+
+    def ask() -> None:
         asked.append(asyncio.create_task(store.ledger.hold(hold_of(wallet, 1))))
         asked.append(asyncio.create_task(store.write(accounts)))
+        asked.append(asyncio.create_task(store.read(accounts)))
+
+    ask()
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(store.close())
+    while not closing.done() and len(asked) < 100:
+        ask()
         await asyncio.sleep(0)
+    await closing
+    ask()
     outcomes = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), DEADLINE)
     assert outcomes
     assert all(isinstance(one, Balance | InsufficientFunds | set | LedgerUnavailable) for one in outcomes), (
@@ -250,6 +259,7 @@ async def test_a_sweep_is_done_in_parts_and_complete(store: Store, monkeypatch: 
         for _ in range(30)
     ]
     await store.write(lambda conn: conn.execute(insert(schema.hold), rows))
-    assert await store.recover(5) == 30
+    assert await store.recover(5) >= 30
+    assert await store.recover(5) == 0
     assert await balance_of(store, wallet) == Balance(1000, 0, 0)
     await books_balance(store)

@@ -13,15 +13,16 @@ that may have been left behind in an outage are freed when it is over.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from typing import Final
-
-import structlog
 
 from tollway.core.access.keys import Key
 from tollway.core.access.limits import State, crowded, refused, verdicts, windows_for
 from tollway.store.limiter import CONCURRENCY_DEFAULT, MemoryLimiter, Taken
 from tollway.store.redis_line import AWAY, RedisLine, script
+
+log: Final = logging.getLogger("tollway.limiter")
 
 TIMEOUT: Final = 0.25
 """Seconds; longer than any healthy answer takes, shorter than a caller notices."""
@@ -150,7 +151,6 @@ class RedisLimiter:
         self._away = False
         self._look_at = 0.0
         self._renewal: asyncio.Task[None] | None = None
-        self._log = structlog.get_logger("tollway.limiter")
 
     @property
     def away(self) -> bool:
@@ -264,15 +264,13 @@ class RedisLimiter:
         self._look_at = asyncio.get_running_loop().time() + RETRY_AFTER
         if not self._away:
             self._away = True
-            self._log.warning(
-                "limits are per process while Redis is away", error=str(error) or type(error).__name__
-            )
+            log.warning("limits are per process while Redis is away: %s", str(error) or type(error).__name__)
 
     def _back(self) -> None:
         if not self._away:
             return
         self._away = False
-        self._log.info("limits are shared again")
+        log.info("limits are shared again")
         for place, key_id in self._lost.items():
             self._line.ask(_GIVE_BACK, _names(key_id), (0, place, 0, 0))
         self._lost.clear()

@@ -27,6 +27,7 @@ T = TypeVar("T")
 POOL: Final = 4
 POLL_SECONDS: Final = 1.0
 CONNECT_SECONDS: Final = 2.0
+FAREWELL_SECONDS: Final = 5.0
 RETRIES: Final = 20
 """How often a change is run again after losing to another process, or to a restart."""
 LOCK: Final = 0x746F6C6C776179
@@ -55,6 +56,9 @@ class PostgresStore:
         self._pool: AsyncEngine | None = None
         self._queue: PostgresLedger | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+        self._active = 0
+        self._idle = asyncio.Event()
         self.ledger = QueuedLedger(self._submit, self._again)
 
     async def open(self) -> None:
@@ -65,6 +69,8 @@ class PostgresStore:
             pool_size=POOL,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
+            # After a restart of the server the pool's connections are dead, and nobody should hear of it.
+            pool_pre_ping=True,
             connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "tollway"}},
         )
         try:
@@ -95,8 +101,9 @@ class PostgresStore:
         return revisions(conn)
 
     async def close(self) -> None:
-        if self._pool is None:
+        if self._pool is None or self._closing:
             return
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -113,16 +120,28 @@ class PostgresStore:
         if self._queue is not None:
             await self._queue.close()
         if self._pool is not None:
+            # A connection that is in use while the pool is disposed of would never be closed.
+            with suppress(TimeoutError):
+                if self._active:
+                    self._idle.clear()
+                    await asyncio.wait_for(self._idle.wait(), FAREWELL_SECONDS)
             await self._pool.dispose()
         self._pool = self._queue = None
+        self._closing = False
+
+    def _refuse_when_closing(self) -> None:
+        if self._pool is None or self._closing:
+            raise LedgerUnavailable("the store is not open")
 
     async def read(self, query: Callable[[Connection], T]) -> T:
+        self._refuse_when_closing()
         async with self._transaction("REPEATABLE READ", readonly=True) as conn:
             result: T = await conn.run_sync(query)
             return result
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         """Serializable, as on SQLite; a change that lost to another process is run again."""
+        self._refuse_when_closing()
         for attempt in range(RETRIES):
             try:
                 result = await self._transact(change, "SERIALIZABLE")
@@ -132,11 +151,13 @@ class PostgresStore:
                 await asyncio.sleep(0.002 * 2 ** min(attempt, 6))
             else:
                 break
-        await self._look()
+        with suppress(LedgerUnavailable):  # the change is done; watchers hear of it at the next look
+            await self._look()
         return result
 
     async def _again(self, change: Callable[[Connection], T], /) -> T:
         """Run a change that may be run again until it is certain what became of it."""
+        self._refuse_when_closing()
         for attempt in range(RETRIES):
             try:
                 return await self._transact(change, "READ COMMITTED")
@@ -159,6 +180,7 @@ class PostgresStore:
         if self._pool is None:
             raise LedgerUnavailable("the store is not open")
         engine = self._pool.execution_options(isolation_level=isolation, postgresql_readonly=readonly)
+        self._active += 1
         try:
             async with engine.begin() as conn:
                 yield conn
@@ -166,6 +188,10 @@ class PostgresStore:
             raise _meaning(error) from error
         except (TimeoutError, OSError, asyncpg.InterfaceError, sqlalchemy.exc.TimeoutError) as error:
             raise LedgerUnavailable(f"the database is away: {error!r}") from error
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
 
     def _submit(self, one: Pending) -> None:
         if self._queue is None:

@@ -25,7 +25,10 @@ def open_writer(path: Path) -> sqlite3.Connection:
     if not path.exists():
         # Never on an existing file: closing any descriptor of it would drop the locks SQLite holds.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    conn = sqlite3.connect(path, isolation_level=None, timeout=BUSY_MS / 1000, cached_statements=256)
+    # The event loop and the writer's thread take turns with it; see writer.py.
+    conn = sqlite3.connect(
+        path, isolation_level=None, timeout=0, cached_statements=256, check_same_thread=False
+    )
     try:
         for pragma in (
             "journal_mode = WAL",
@@ -44,6 +47,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
         conn.close()
         raise
     return conn
+
+
+def patience(conn: sqlite3.Connection, milliseconds: int) -> None:
+    """How long statements wait for another program's lock: not at all on the event loop."""
+    conn.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
 
 
 def writing_engine(conn: sqlite3.Connection) -> Engine:

@@ -58,10 +58,25 @@ def run(conn: sqlite3.Connection, owner: str, plan: Plan, known: OpenHolds) -> l
     Returns those that must be done with care, unanswered. Raises sqlite3.Error if the database
     failed; then nothing is to be believed, and the transaction may or may not have been committed.
     """
+    if not plan.settles and not plan.holds:
+        return list(plan.careful)
+    odd = stage(conn, owner, plan, known)
+    try:
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.rollback()
+        raise
+    return odd
+
+
+def stage(conn: sqlite3.Connection, owner: str, plan: Plan, known: OpenHolds) -> list[Pending]:
+    """All of `run` but the COMMIT: what is answered is true once that succeeds.
+
+    The statements touch memory only, as a rule; waiting for the disk is left to the COMMIT.
+    """
     settles = plan.settles
     careful = list(plan.careful)
-    if not settles and not plan.holds:
-        return careful
     conn.execute("BEGIN IMMEDIATE")
     try:
         try:
@@ -76,7 +91,6 @@ def run(conn: sqlite3.Connection, owner: str, plan: Plan, known: OpenHolds) -> l
             one.answer = _settled(one, balances, known)
         for one in held:
             one.answer = balances.of(_wallet(one))
-        conn.execute("COMMIT")
     except BaseException:
         if conn.in_transaction:
             conn.rollback()

@@ -48,6 +48,7 @@ class SqliteStore:
         self._readers: ThreadPoolExecutor | None = None
         self._reading: Engine | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._closing = False
         self.ledger = QueuedLedger(self._submit, self._change)
 
     async def open(self) -> None:
@@ -73,13 +74,14 @@ class SqliteStore:
         return revisions(conn)
 
     async def close(self) -> None:
-        if self._writer is None:
+        if self._writer is None or self._closing:
             return
+        self._closing = True
         if self._beat is not None:
             self._beat.cancel()
             await asyncio.gather(self._beat, return_exceptions=True)
         try:
-            await self._change(lambda conn: owners.stop(conn, self._owner, self._clock()))
+            await self._writer.job(lambda conn: owners.stop(conn, self._owner, self._clock()))
             clean = True
         except LedgerUnavailable:
             clean = False
@@ -94,10 +96,11 @@ class SqliteStore:
         if self._writer is not None:
             await self._writer.close()
         self._writer = None
+        self._closing = False
         self._lock.release(clean=clean)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        if self._readers is None:
+        if self._readers is None or self._closing:
             raise LedgerUnavailable("the store is not open")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
@@ -120,13 +123,13 @@ class SqliteStore:
         return result
 
     async def _change(self, change: Callable[[Connection], T], /) -> T:
-        if self._writer is None:
+        if self._writer is None or self._closing:
             raise LedgerUnavailable("the store is not open")
         result: T = await self._writer.job(change)
         return result
 
     def _submit(self, one: Pending) -> None:
-        if self._writer is None:
+        if self._writer is None or self._closing:
             raise LedgerUnavailable("the store is not open")
         self._writer.submit(one)
 

@@ -1,7 +1,13 @@
-"""The thread that owns the writing connection: ledger batches first, then changes, one after the other.
+"""The one who writes: ledger batches first, then changes, one after the other, on one connection.
 
 There is no timer: while one batch commits the next one gathers. When the database cannot commit,
 holds are refused and settlements are kept and tried again, because what they settle has happened.
+
+The event loop and a thread take turns with the connection. A plain batch is *staged* on the loop,
+where its few statements cost no change of threads and no fight for the interpreter's lock; only
+its COMMIT, which waits for the disk, is left to the thread. All that may take its time (changes,
+operations that need care, a database that fails or is locked) is done by the thread alone. Whose
+turn it is says `_busy`, which only the loop reads and writes.
 """
 
 from __future__ import annotations
@@ -11,8 +17,9 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final
 
 import sqlalchemy.exc
@@ -22,10 +29,12 @@ from tollway.store import careful
 from tollway.store.base import HoldRequest, IllegalOperation, LedgerUnavailable
 from tollway.store.pending import BACKLOG_MAX, BATCH_MAX, OpenHolds, Pending, Void, resolve
 from tollway.store.sqlite import ledger
-from tollway.store.sqlite.connect import open_writer, writing_engine
+from tollway.store.sqlite.connect import BUSY_MS, open_writer, patience, writing_engine
 
 RETRY_SECONDS: Final = 0.25
 REOPEN_AFTER: Final = 20
+LOOKS_MAX: Final = 8
+"""Turns of the loop a batch waits at most while each brings more."""
 FAREWELL_TRIES: Final = 8
 """How often `close` tries to commit what is left."""
 
@@ -40,16 +49,30 @@ class Job:
         self.future = future
 
 
+class Staged:
+    """A batch whose transaction waits for its COMMIT. `plain`: those answered in it, if it succeeds."""
+
+    __slots__ = ("batch", "odd", "plain")
+
+    def __init__(self, batch: list[Pending], plain: list[Pending], *, odd: bool) -> None:
+        self.batch = batch
+        self.plain = plain
+        self.odd = odd
+        """Whether some of the batch need care afterwards."""
+
+
 class Writer:
-    """Owns the thread. `submit` and `job` are called on the event loop, everything else runs on the thread."""
+    """Owns the connection and the thread. `submit`, `job` and `close` are called on the event loop."""
 
     def __init__(self, path: Path, owner: str) -> None:
         self._path = path
         self._owner = owner
-        self._inbox: SimpleQueue[list[Pending] | Job | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Staged | tuple[list[Pending], list[Job]] | None] = SimpleQueue()
         self._outbox: list[Pending] = []
+        self._jobs: list[Job] = []
         self._backlog: list[Pending] = []
-        self._closing = False
+        self._busy = self._called = self._closing = False
+        self._seen = self._looks = 0
         self._sick = False
         self._failures = 0
         self._known = OpenHolds()
@@ -64,75 +87,140 @@ class Writer:
     def submit(self, one: Pending) -> None:
         """Queue a ledger operation; its future is resolved after the commit.
 
-        What is submitted in one turn of the loop is handed over at its end, in one piece: callers
-        woken together by one commit make one batch again, and the thread is woken once.
+        What is submitted in one turn of the loop goes in one piece: callers woken together by one
+        commit make one batch again.
         """
         self._refuse_when_closing()
-        if not self._outbox:
-            self._loop.call_soon(self._hand_over)
         self._outbox.append(one)
-
-    def _hand_over(self) -> None:
-        if self._outbox:
-            self._inbox.put(self._outbox)
-            self._outbox = []
+        self._call()
 
     def job(self, change: Callable[[Connection], Any]) -> asyncio.Future[Any]:
         """Queue a change; the future has its outcome after the commit."""
         self._refuse_when_closing()
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._hand_over()
-        self._inbox.put(Job(change, future))
+        self._jobs.append(Job(change, future))
+        self._call()
         return future
 
     async def close(self) -> None:
         """Finish what is queued, as far as the database lets us, and end the thread."""
         self._closing = True
-        self._hand_over()
-        self._inbox.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._call()
+        await self._loop.run_in_executor(None, self._thread.join)
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise LedgerUnavailable("the store is closing")
 
+    def _call(self) -> None:
+        if not (self._called or self._busy):
+            self._called = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Take what has gathered, unless the thread has its turn; it calls again when that is over."""
+        self._called = False
+        if self._busy or self._gathers():
+            return
+        batch, jobs = self._outbox, self._jobs
+        self._outbox, self._jobs = batch[BATCH_MAX:], []
+        del batch[BATCH_MAX:]
+        if batch or jobs or (self._backlog and not self._closing):
+            self._busy = True
+            self._inbox.put(self._stage(batch, jobs) or (batch, jobs))
+        elif self._closing:
+            self._busy = True
+            self._inbox.put(None)
+
+    def _gathers(self) -> bool:
+        """Whether to wait for one more turn of the loop, because the last one brought more.
+
+        A commit costs as much for one operation as for ten. On a busy loop the next turn brings
+        more at once; on an idle one it is over in microseconds and brings none.
+        """
+        waiting = len(self._outbox)
+        if waiting <= self._seen or waiting >= BATCH_MAX or self._looks >= LOOKS_MAX:
+            self._seen = self._looks = 0
+            return False
+        self._seen = waiting
+        self._looks += 1
+        self._called = True
+        self._loop.call_soon(self._turn)
+        return True
+
+    def _stage(self, batch: list[Pending], jobs: list[Job]) -> Staged | None:
+        """Stage a batch of plain operations; None if all is for the thread."""
+        if jobs or self._backlog or self._sick or self._conn is None:
+            return None
+        plan = self._known.plan(batch)
+        plain = plan.settles + plan.holds
+        if not plain:
+            return None
+        try:
+            odd = ledger.stage(self._conn, self._owner, plan, self._known)
+        except sqlite3.Error:
+            # Nothing was committed. The thread finds out whether it is a lock or worse, and can wait.
+            for one in batch:
+                one.answer = None
+            return None
+        return Staged(batch, plain, odd=bool(odd))
+
+    def _done(self, answered: list[Pending], *, retry: bool) -> None:
+        self._busy = False
+        resolve(answered)
+        if self._outbox or self._jobs or self._closing:
+            self._call()
+        elif retry:
+            self._loop.call_later(RETRY_SECONDS, self._call)
+
     # -- on the thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
-        running = True
-        while running:
-            batch, jobs, running = self._gather()
-            if self._backlog or batch:
-                self._commit(self._backlog + batch)
-            for job in jobs:
-                self._change(job)
+        while (item := self._inbox.get()) is not None:
+            if isinstance(item, Staged):
+                answered = self._commit_staged(item)
+            else:
+                answered = self._work(*item)
+            self._loop_call(partial(self._done, answered, retry=bool(self._backlog)))
         for _ in range(FAREWELL_TRIES):
             if not self._backlog:
                 break
             threading.Event().wait(RETRY_SECONDS)
-            self._commit(self._backlog)
+            self._loop_call(resolve, self._commit(self._backlog))
         self._give_up()
         self._disconnect(checkpoint=True)
 
-    def _gather(self) -> tuple[list[Pending], list[Job], bool]:
-        """All that waits, up to about a batch; blocks for the first. False as last: it was told to end."""
-        batch: list[Pending] = []
-        jobs: list[Job] = []
-        try:
-            item = self._inbox.get(timeout=RETRY_SECONDS if self._backlog else None)
-            while item is not None:
-                if isinstance(item, Job):
-                    jobs.append(item)
-                else:
-                    batch += item
-                if len(batch) >= BATCH_MAX or len(jobs) >= BATCH_MAX:
-                    return batch, jobs, True
-                item = self._inbox.get_nowait()
-        except Empty:
-            return batch, jobs, True
-        return batch, jobs, False
+    def _work(self, batch: list[Pending], jobs: list[Job]) -> list[Pending]:
+        """A batch from its beginning, then changes. Returns what has an answer now."""
+        self._be_patient(BUSY_MS)
+        batch = self._backlog + batch
+        answered = self._commit(batch) if batch else []
+        for job in jobs:
+            self._change(job)
+        self._be_patient(0)
+        return answered
 
-    def _commit(self, batch: list[Pending]) -> None:
+    def _be_patient(self, milliseconds: int) -> None:
+        with suppress(sqlite3.Error):
+            if self._conn is not None:
+                patience(self._conn, milliseconds)
+
+    def _commit_staged(self, staged: Staged) -> list[Pending]:
+        """The COMMIT of a staged batch, and what needs care after it. Returns what has an answer now."""
+        try:
+            assert self._conn is not None
+            self._conn.execute("COMMIT")
+        except sqlite3.Error:
+            self._failed(staged.plain)
+            return self._commit(staged.batch)
+        if staged.odd:
+            self._known.learn(staged.plain)
+            return self._commit(staged.batch)
+        self._known.learn(staged.batch)
+        return staged.batch
+
+    def _commit(self, batch: list[Pending]) -> list[Pending]:
+        """See to it that what can be answered is; what cannot is kept in the backlog."""
         self._backlog = []
         try:
             self._carry_out(batch)
@@ -141,7 +229,7 @@ class Writer:
                 one.answer = one.answer or LedgerUnavailable(f"the ledger failed: {error!r}")
         answered = [one for one in batch if one.answer is not None]
         self._known.learn(answered)
-        self._loop_call(resolve, answered)
+        return answered
 
     def _carry_out(self, batch: list[Pending]) -> None:
         """Do a batch, once more by the same ids if the database failed, and refuse it if it failed again."""
