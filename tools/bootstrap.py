@@ -24,7 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLING = ROOT / ".tooling"
 UV_VERSION = "0.13.8"
-ENVIRONMENT = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+# Compiled once at installation, everything starts twice as fast.
+ENVIRONMENT = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_COMPILE_BYTECODE": "1"}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 ENVIRONMENT.pop("VIRTUAL_ENV", None)
 
 
