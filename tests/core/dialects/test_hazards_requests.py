@@ -215,88 +215,90 @@ def echoed(client, response):
     }
 
 
+ANSWERS = {
+    "anthropic": {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": THINKING,
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    },
+    "gemini": {
+        "candidates": [
+            {
+                "content": {
+                    "role": "model",
+                    "parts": [
+                        {"text": "hm", "thought": True, "thoughtSignature": "c2lnLTE="},
+                        {"text": "Look:", "thoughtSignature": "c2lnLTI="},
+                        {"text": "", "thoughtSignature": "c2lnLTM="},
+                        {
+                            "functionCall": {"id": "a", "name": "one", "args": {}},
+                            "thoughtSignature": "c2lnLTQ=",
+                        },
+                    ],
+                },
+                "finishReason": "STOP",
+            }
+        ]
+    },
+    "openai_responses": {
+        "id": "r",
+        "object": "response",
+        "status": "completed",
+        "model": "m",
+        "output": [
+            {
+                "type": "reasoning",
+                "id": "rs_1.x",
+                "summary": [{"type": "summary_text", "text": "hm"}],
+                "encrypted_content": "gAAA.BB==",
+            },
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "a",
+                "name": "one",
+                "arguments": "{}",
+                "status": "completed",
+            },
+        ],
+    },
+    "openai_chat": {
+        "id": "c",
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "tool_calls",
+                "message": {
+                    "role": "assistant",
+                    "content": None,
+                    "reasoning_details": [
+                        {
+                            "type": "reasoning.text",
+                            "text": "hm",
+                            "signature": "c2ln",
+                            "format": "x-v1",
+                            "index": 0,
+                            "id": "z",
+                        }
+                    ],
+                    "tool_calls": [
+                        {"id": "a", "type": "function", "function": {"name": "one", "arguments": "{}"}}
+                    ],
+                },
+            }
+        ],
+    },
+}
+
+
 def answered(upstream):
-    bodies = {
-        "anthropic": {
-            "id": "m1",
-            "type": "message",
-            "role": "assistant",
-            "model": "m",
-            "content": THINKING,
-            "stop_reason": "tool_use",
-            "usage": {"input_tokens": 1, "output_tokens": 1},
-        },
-        "gemini": {
-            "candidates": [
-                {
-                    "content": {
-                        "role": "model",
-                        "parts": [
-                            {"text": "hm", "thought": True, "thoughtSignature": "c2lnLTE="},
-                            {"text": "Look:", "thoughtSignature": "c2lnLTI="},
-                            {"text": "", "thoughtSignature": "c2lnLTM="},
-                            {
-                                "functionCall": {"id": "a", "name": "one", "args": {}},
-                                "thoughtSignature": "c2lnLTQ=",
-                            },
-                        ],
-                    },
-                    "finishReason": "STOP",
-                }
-            ]
-        },
-        "openai_responses": {
-            "id": "r",
-            "object": "response",
-            "status": "completed",
-            "model": "m",
-            "output": [
-                {
-                    "type": "reasoning",
-                    "id": "rs_1.x",
-                    "summary": [{"type": "summary_text", "text": "hm"}],
-                    "encrypted_content": "gAAA.BB==",
-                },
-                {
-                    "type": "function_call",
-                    "id": "fc_1",
-                    "call_id": "a",
-                    "name": "one",
-                    "arguments": "{}",
-                    "status": "completed",
-                },
-            ],
-        },
-        "openai_chat": {
-            "id": "c",
-            "object": "chat.completion",
-            "model": "m",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "tool_calls",
-                    "message": {
-                        "role": "assistant",
-                        "content": None,
-                        "reasoning_details": [
-                            {
-                                "type": "reasoning.text",
-                                "text": "hm",
-                                "signature": "c2ln",
-                                "format": "x-v1",
-                                "index": 0,
-                                "id": "z",
-                            }
-                        ],
-                        "tool_calls": [
-                            {"id": "a", "type": "function", "function": {"name": "one", "arguments": "{}"}}
-                        ],
-                    },
-                }
-            ],
-        },
-    }
-    return DIALECTS[upstream].read_response(bodies[upstream], READING)
+    return DIALECTS[upstream].read_response(ANSWERS[upstream], READING)
 
 
 @pytest.mark.parametrize("client", NAMES)
