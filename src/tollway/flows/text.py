@@ -8,6 +8,7 @@ to stop), the hold is closed exactly once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final, Protocol
 
 from tollway.core.access.limits import rate_headers
@@ -24,6 +25,7 @@ from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
 from tollway.flows.holds import Held
 from tollway.flows.settle import Closed, Ending, release, settle
+from tollway.store.base import LedgerUnavailable
 from tollway.store.limiter import Taken
 from tollway.upstream.transport import UpstreamFault
 
@@ -72,7 +74,8 @@ async def _open(gate: Gate, call: Call, held: Held) -> Attempt:
     try:
         return await open_attempt(gate, call, held.estimate.clamped_output)
     except GatewayError as error:
-        await release(gate, call, held, Ending("upstream", error.status, error.code))
+        with contextlib.suppress(LedgerUnavailable):
+            await release(gate, call, held, Ending("upstream", error.status, error.code))
         raise
     except BaseException as error:
         gate.finish_later(release(gate, call, held, _left(error)))
@@ -91,6 +94,9 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
         attempt.close()
         ending = Ending("upstream", 502, "stream_interrupted") if fault else Ending("none", 200)
         closed = await settle(gate, call, held, attempt, ending)
+    except LedgerUnavailable:
+        outlet.fail(holds.unavailable())
+        return 0
     except BaseException as error:
         attempt.error = attempt.error or "cancelled"
         attempt.close()

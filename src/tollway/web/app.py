@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from tollway.core.errors import GatewayError
+from tollway.flows import holds
 from tollway.flows.gate import Gate
-from tollway.web.registry import OPENAI_ROOTS, Registry, envelope_for
+from tollway.store.base import StoreError
+from tollway.web.envelopes import OPENAI_ROOTS, envelope_for
+from tollway.web.registry import Registry
 from tollway.web.request import Request
 from tollway.web.writer import ClientGone, writer_of
 
@@ -50,6 +53,9 @@ class App:
             request.refuse(error)
         except ClientGone:
             log.debug("%s: the client left before its request was complete", request.id)
+        except StoreError as error:
+            log.error("%s: the database failed: %s", request.id, error)
+            request.refuse(holds.unavailable())
         except Exception:
             log.exception("%s: a handler failed", request.id)
             if request.writer.started:

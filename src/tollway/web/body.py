@@ -71,21 +71,24 @@ class Body:
 
     def feed(self, data: bytes) -> None:
         """Some of it has arrived."""
-        self.received += len(data)
+        size = len(data)
+        self.received = received = self.received + size
         self._awaits_continue = False
-        if self.received > self._limit:
-            self.fail(body_too_large(self.received, self._limit))
+        if received > self._limit:
+            self.fail(body_too_large(received, self._limit))
         elif not self._discarding:
             self._chunks.append(data)
-            self._held += len(data)
+            self._held += size
             if self._held > READ_AHEAD and not self._wanted:
                 self._source.hold_input()
-            self._tell()
+            if self._event is not None:
+                self._event.set()
 
     def end(self) -> None:
         """All of it has arrived."""
         self.more = False
-        self._tell()
+        if self._event is not None:
+            self._event.set()
 
     def fail(self, error: GatewayError) -> None:
         """The end will never come, or is not wanted; whoever reads is told. The first reason stays."""
@@ -97,14 +100,15 @@ class Body:
     def close(self) -> None:
         """The client has left, or has its answer."""
         self.closed = True
-        self.discard()
-        self._tell()
+        if self._chunks or self.more:
+            self.discard()
+        if self._event is not None:
+            self._event.set()
 
     def discard(self) -> None:
         """Keep nothing of what has arrived or will."""
         self._discarding = True
-        self._chunks.clear()
-        self._held = 0
+        self._take()
 
     # The reader's side.
 
@@ -115,13 +119,14 @@ class Body:
             announced = max(self.received, self.length or 0)
             if announced > limit:
                 self.fail(body_too_large(announced, limit))
-        if self._awaited():
+        if self.more and self._awaited():
             self._wanted = True
             self._invite()
             while self._awaited():
                 await self._news()
-        self._check()
-        chunks, self._chunks = self._chunks, []
+        if self.fault is not None or self.closed:
+            self._check()
+        chunks = self._take()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def read_some(self) -> bytes:
@@ -131,15 +136,21 @@ class Body:
             while not self._chunks and self._awaited():
                 await self._news()
         self._check()
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        self._held = 0
-        return data
+        return b"".join(self._take())
 
     async def until_closed(self) -> None:
         """Wait until the exchange is over."""
         while not self.closed:
             await self._news()
+
+    def _take(self) -> list[bytes]:
+        """What is buffered, leaving nothing."""
+        chunks, self._chunks = self._chunks, []
+        if self._held > READ_AHEAD and not self.more and not self._wanted:
+            # This body held the input back and is whole: what follows it can be read again.
+            self._source.want_input()
+        self._held = 0
+        return chunks
 
     def _awaited(self) -> bool:
         return self.more and not self.closed and self.fault is None

@@ -5,24 +5,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from tollway.core import json
 from tollway.core.errors import GatewayError, gateway_envelope, headers, openai_envelope
+from tollway.web import envelopes
 from tollway.web.head import ALLOW
 
 Envelope = Callable[[GatewayError, str], dict[str, Any]]
 """From an error and its request id to the body of the answer."""
 
-_OPENAI_ROOTS: Final = ("/v1", "/api/v1", "/openai/v1")
-
 
 def envelope_for(path: str) -> Envelope:
-    """The envelope that callers of a path read: OpenAI's under its roots, else the gateway's own."""
-    for root in _OPENAI_ROOTS:
-        if path == root or path.startswith(root + "/"):
-            return openai_envelope
-    return gateway_envelope
+    """The envelope that callers of a path read."""
+    return openai_envelope if envelopes.envelope_for(path) == "openai" else gateway_envelope
 
 
 def new_request_id() -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from tollway.web.envelopes import Envelope
 
 if TYPE_CHECKING:
     from tollway.web.request import Request
 
 Handler = Callable[["Request"], Awaitable[None]]
-Envelope = Literal["openai", "gateway"]
-
-OPENAI_ROOTS: Final = ("/v1", "/api/v1", "/openai/v1")
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -81,8 +80,3 @@ def _compile(path: str) -> re.Pattern[str]:
         else:
             found += re.escape(piece)
     return re.compile(found)
-
-
-def envelope_for(path: str) -> Envelope:
-    """The error body for a path that no route claims."""
-    return "openai" if path.startswith(tuple(root + "/" for root in OPENAI_ROOTS)) else "gateway"

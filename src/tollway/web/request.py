@@ -10,7 +10,7 @@ from tollway.core.json import encode
 from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
-from tollway.web.registry import Envelope
+from tollway.web.envelopes import Envelope
 from tollway.web.writer import ResponseWriter
 
 JSON_HEAD: Final = b"content-type: application/json\r\n"

@@ -10,9 +10,10 @@ from tollway.flows import catalogue, text
 from tollway.flows.admit import identify
 from tollway.flows.call import Call
 from tollway.web import credentials
+from tollway.web.envelopes import OPENAI_ROOTS
 from tollway.web.idempotency import check_idempotency_key
 from tollway.web.pricing import price_view
-from tollway.web.registry import OPENAI_ROOTS, Route
+from tollway.web.registry import Route
 from tollway.web.request import Request
 
 
