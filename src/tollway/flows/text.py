@@ -25,7 +25,7 @@ from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
 from tollway.flows.holds import Held
 from tollway.flows.settle import Closed, Ending, release, settle
-from tollway.store.base import LedgerUnavailable
+from tollway.store.base import IllegalOperation, LedgerUnavailable
 from tollway.store.limiter import Taken
 from tollway.upstream.transport import UpstreamFault
 
@@ -66,8 +66,14 @@ async def _hold(gate: Gate, call: Call) -> Held:
         return await holds.reserve(gate, call)
     except asyncio.CancelledError as cancelled:
         # The hold may be on its way to the disk: its release follows it there.
-        gate.finish_later(release(gate, call, None, _left(cancelled)))
+        gate.finish_later(_undo(gate, call, _left(cancelled)))
         raise
+
+
+async def _undo(gate: Gate, call: Call, ending: Ending) -> None:
+    # A hold that was refused is none to release.
+    with contextlib.suppress(IllegalOperation):
+        await release(gate, call, None, ending)
 
 
 async def _open(gate: Gate, call: Call, held: Held) -> Attempt:

@@ -50,7 +50,7 @@ class Body:
         "received",
     )
 
-    def __init__(self, source: Source, length: int | None, limit: int, *, awaits_continue: bool) -> None:
+    def __init__(self, source: Source, length: int | None, limit: int, awaits_continue: bool) -> None:
         self.length = length
         self.received = 0
         self.more = True

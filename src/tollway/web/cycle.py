@@ -18,7 +18,7 @@ from tollway.core.errors import GatewayError
 from tollway.web.body import Body, Source
 from tollway.web.refusals import render
 from tollway.web.shared import Shared
-from tollway.web.writer import DRAINING, ClientGone, header_block
+from tollway.web.writer import DRAINING, EXTENSION, ClientGone, header_block
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -91,7 +91,7 @@ class Cycle:
         "task",
     )
 
-    def __init__(self, link: Link, scope: Scope, body: Body, *, keep_alive: bool) -> None:
+    def __init__(self, link: Link, scope: Scope, body: Body, keep_alive: bool) -> None:
         self._link = link
         self._transport = link.transport
         self._scope: Scope | None = scope
@@ -108,6 +108,7 @@ class Cycle:
         self._body_handed_over = False
         self._head_only = scope["method"] == "HEAD"
         self._modern = scope["http_version"] == "1.1"
+        scope["extensions"] = {EXTENSION: self}
 
     def lost(self, reason: str) -> None:
         """The client has left: the handler is cancelled, unless it has answered already."""

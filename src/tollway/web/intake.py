@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import deque
 from typing import Any, Final
 
 import httptools
@@ -20,13 +21,17 @@ from tollway.core.errors import GatewayError
 from tollway.web.body import Body, body_too_large
 from tollway.web.cycle import Cycle, Scope
 from tollway.web.head import ALLOW, Head, read_head
+from tollway.web.recall import Recall, learn
 from tollway.web.rejoin import rejoin
 from tollway.web.shared import Shared
-from tollway.web.writer import EXTENSION
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 _OVERHEAD: Final = 8
 _OVERHEAD_FREE: Final = 64 * 1024
+_RECALL_HEAD_MIN: Final = 4096
+"""Below this limit on heads, recalled ones would have to be measured."""
+_LEARN_MAX: Final = 8
+"""Heads learnt in a row that never came back, after which a connection's heads are not learnt."""
 
 
 class Intake(HttpToolsProtocol):
@@ -53,6 +58,8 @@ class Intake(HttpToolsProtocol):
         """Whether a head has begun and not ended."""
         self.incoming: Cycle | None = None
         """The request whose body is not complete."""
+        self.waiting: deque[Cycle] = deque()
+        """Requests behind the one being answered."""
         self.deaf = False
         """Whether what arrives is thrown away: after a refusal, or after the last request."""
         self.over_cap = False
@@ -64,13 +71,14 @@ class Intake(HttpToolsProtocol):
         self._trailers = 0
         self._upgraded: Head | None = None
         self._reason: GatewayError | None = None
+        self._recall: Recall | None = None
+        self._fresh: tuple[Head, Scope] | None = None
+        """The last head parsed, if another of its kind may be recognised."""
+        self._learn_left = _LEARN_MAX if self.limits.head_max >= _RECALL_HEAD_MIN else 0
+        self._owed = 0
+        """Bytes to come of the body of a request whose head was recognised."""
 
     # What the half above does.
-
-    @property
-    @abstractmethod
-    def waiting_count(self) -> int:
-        """How many requests wait behind the one being answered."""
 
     @abstractmethod
     def accept(self, cycle: Cycle) -> None:
@@ -86,19 +94,77 @@ class Intake(HttpToolsProtocol):
         if self.incoming is not None:
             self.incoming.body.fail(error)
 
-    # The parser.
+    # What arrives.
 
     def take(self, data: bytes) -> None:
-        """Parse what has arrived."""
+        """Take in what has arrived."""
+        if self.incoming is None:
+            if self._recall is not None and not self.head_open and self._take_known(self._recall, data):
+                return
+        elif self._owed:
+            self._take_owed(self.incoming, data)
+            return
+        self._take_parsed(data)
+
+    def _take_known(self, recall: Recall, data: bytes) -> bool:
+        """Take a request whose head came before, if that is all that `data` holds."""
+        found = recall.match(data)
+        if found is None:
+            return False
+        start, digits = found
+        length = int(digits)
+        size = len(data) - start
+        if size > length:
+            return False  # The parser knows where a request ends that others follow.
+        try:
+            self._check_room(recall.path, length)
+        except GatewayError as error:
+            self.refuse(error)
+            return True
+        self._learn_left = _LEARN_MAX
+        body = Body(self, length, self.limits.body_max, False)
+        cycle = Cycle(self, recall.scope(digits), body, not self.shared.draining)
+        self.incoming = cycle
+        self.accept(cycle)
+        if size:
+            body.feed(data[start:])
+        if size == length:
+            self._whole(cycle)
+        else:
+            self._owed = length - size
+        return True
+
+    def _take_owed(self, incoming: Cycle, data: bytes) -> None:
+        owed = self._owed
+        if len(data) <= owed:
+            self._owed = owed - len(data)
+            incoming.body.feed(data)
+            if not self._owed:
+                self._whole(incoming)
+            return
+        self._owed = 0
+        incoming.body.feed(data[:owed])
+        self._whole(incoming)
+        if not self.deaf:
+            self._take_parsed(data[owed:])
+
+    def _take_parsed(self, data: bytes) -> None:
         self._begun = 0
         self._chunk_size = len(data)
+        self._fresh = None
         incoming = self.incoming
         received = incoming.body.received if incoming is not None else 0
+        at_start = incoming is None and not self.head_open
         self._parse(data)
         if self.head_open:
             self._check_open_head()
         elif incoming is not None and incoming is self.incoming:
             self._check_framing(incoming.body, received)
+        elif at_start and self._begun == 1 and self._fresh is not None:
+            self._learn_left -= 1
+            self._recall = learn(data, *self._fresh)
+
+    # The parser.
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -120,10 +186,11 @@ class Intake(HttpToolsProtocol):
         self._trailers = 0
         self.url = b""
         self.headers = []
+        self._recall = None
 
     def on_url(self, url: bytes) -> None:
-        self.url += url
-        if len(self.url) > self.limits.target_max:
+        self.url = url = self.url + url if self.url else url
+        if len(url) > self.limits.target_max:
             self._halt("uri_too_long", f"the request target is longer than {self.limits.target_max} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -150,18 +217,18 @@ class Intake(HttpToolsProtocol):
         version = parser.get_http_version()
         try:
             head = read_head(method, version, self.url, self.headers)
-            self._check_room(head)
+            self._check_room(head.path, head.length)
         except GatewayError as error:
             self._reason = error
             raise
+        scope = self._scope(method.decode("ascii"), version, head)
+        body = Body(self, head.length, self.limits.body_max, head.expects_continue)
+        keep_alive = version == "1.1" and parser.should_keep_alive() and not self.shared.draining
         if parser.should_upgrade():
             self._upgraded = head
-        scope = self._scope(method.decode("ascii"), version, head)
-        body = Body(self, head.length, self.limits.body_max, awaits_continue=head.expects_continue)
-        keep_alive = version == "1.1" and parser.should_keep_alive() and not self.shared.draining
-        cycle = Cycle(self, scope, body, keep_alive=keep_alive)
-        scope["extensions"] = {EXTENSION: cycle}
-        self.incoming = cycle
+        elif keep_alive and self._learn_left:
+            self._fresh = head, scope
+        self.incoming = cycle = Cycle(self, scope, body, keep_alive)
         self.accept(cycle)
 
     def on_body(self, body: bytes) -> None:
@@ -171,10 +238,14 @@ class Intake(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         # A request to upgrade has, to the parser, no body; we ignore the upgrade and read the body.
         if self._upgraded is None and self.incoming is not None:
-            incoming, self.incoming = self.incoming, None
-            incoming.body.end()
-            if not incoming.keep_alive:
-                self.deaf = True
+            self._whole(self.incoming)
+
+    def _whole(self, incoming: Cycle) -> None:
+        """The request being received is complete."""
+        self.incoming = None
+        incoming.body.end()
+        if not incoming.keep_alive:
+            self.deaf = True
 
     def _scope(self, method: str, version: str, head: Head) -> Scope:
         return {
@@ -244,7 +315,7 @@ class Intake(HttpToolsProtocol):
         """Count a head that has not ended: the parser keeps what it has of it, however long."""
         if not self._begun:
             self._head_received += self._chunk_size
-        elif self._begun == 1 and not self.waiting_count and self.incoming is None:
+        elif self._begun == 1 and not self.waiting and self.incoming is None:
             self._head_received = self._chunk_size
         else:
             self._head_received = self._head_size()
@@ -257,13 +328,13 @@ class Intake(HttpToolsProtocol):
         if self._framing_received > _OVERHEAD_FREE + _OVERHEAD * body.received:
             self.body_failed(GatewayError("bad_request", "the chunks of the body are mostly framing"))
 
-    def _check_room(self, head: Head) -> None:
+    def _check_room(self, path: str, length: int | None) -> None:
         shared, limits = self.shared, self.limits
-        if (self.over_cap or shared.calls >= limits.calls_max) and head.path not in shared.exempt:
+        if (self.over_cap or shared.calls >= limits.calls_max) and path not in shared.exempt:
             raise overloaded("connections" if self.over_cap else "calls")
-        if head.length is not None and head.length > limits.body_max:
-            raise body_too_large(head.length, limits.body_max)
-        if self.waiting_count >= limits.pipeline_max:
+        if length is not None and length > limits.body_max:
+            raise body_too_large(length, limits.body_max)
+        if len(self.waiting) >= limits.pipeline_max:
             raise GatewayError(
                 "bad_request", f"more than {limits.pipeline_max} requests wait on one connection"
             )

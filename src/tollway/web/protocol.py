@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from collections import deque
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
@@ -57,7 +56,6 @@ class Connection(Intake):
         self._phase = Phase.FIRST
         self._body_began = 0.0
         self._running: Cycle | None = None
-        self._waiting: deque[Cycle] = deque()
         self._refusal: GatewayError | None = None
         self._discard_left: float = _DISCARD_MAX
         self._reading = True
@@ -132,15 +130,11 @@ class Connection(Intake):
 
     # Requests and their handlers.
 
-    @property
-    def waiting_count(self) -> int:
-        return len(self._waiting)
-
     def accept(self, cycle: Cycle) -> None:
         if self._running is None:
             self._run(cycle)
         else:
-            self._waiting.append(cycle)
+            self.waiting.append(cycle)
 
     def _run(self, cycle: Cycle) -> None:
         self._running = cycle
@@ -164,8 +158,8 @@ class Connection(Intake):
         self._running = None
         if cycle.body.more or not cycle.keep_alive:
             self._close(linger=cycle.body.more)
-        elif self._waiting:
-            self._run(self._waiting.popleft())
+        elif self.waiting:
+            self._run(self.waiting.popleft())
             self._set_deadline()
         elif self._refusal is not None:
             self._write_refusal(self._refusal)
@@ -180,7 +174,7 @@ class Connection(Intake):
 
     def shutdown(self) -> None:
         """Finish what was asked for, and take nothing new."""
-        last = self._waiting[-1] if self._waiting else self._running
+        last = self.waiting[-1] if self.waiting else self._running
         if last is None:
             self._close(linger=False)
         else:
@@ -189,7 +183,7 @@ class Connection(Intake):
     def _client_left(self) -> None:
         """Stop working for a client that is gone; requests that waited their turn never start."""
         self.deaf = True
-        self._waiting.clear()
+        self.waiting.clear()
         self.incoming = None
         running, self._running = self._running, None
         if running is not None:
@@ -219,7 +213,7 @@ class Connection(Intake):
     def _close(self, *, linger: bool) -> None:
         """Say no more. Lingering reads on for a while: closing on unread data would destroy our answer."""
         self.deaf = True
-        self._waiting.clear()
+        self.waiting.clear()
         self._discard_left = math.inf
         if self.transport.is_closing():
             return

@@ -8,9 +8,11 @@ changes how the connection goes on. Whatever is not recognised goes to the parse
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tollway.web.head import Head, Headers
+
+Scope = dict[str, Any]
 
 _SIZE_MAX: Final = 2048
 """What a connection may keep of its last head: idle connections are many."""
@@ -22,27 +24,16 @@ _LENGTH_NAME: Final = b"content-length"
 class Recall:
     """A head as it came, cut around the digits of its length, and what it was read as."""
 
-    __slots__ = (
-        "_digits_at",
-        "_headers",
-        "_length_index",
-        "_prefix",
-        "_suffix",
-        "_suffix_size",
-        "head",
-        "method",
-    )
+    __slots__ = ("_digits_at", "_length_index", "_prefix", "_scope", "_suffix", "_suffix_size", "path")
 
-    def __init__(self, raw: bytes, digits: slice, method: str, head: Head, headers: Headers) -> None:
-        self.method = method
-        self.head = head
-        """The head as first read; its `length` is that of the first request."""
+    def __init__(self, raw: bytes, digits: slice, scope: Scope) -> None:
+        self.path: str = scope["path"]
+        self._scope = scope
         self._prefix = raw[: digits.start]
         self._suffix = raw[digits.stop :]
         self._digits_at = len(self._prefix)
         self._suffix_size = len(self._suffix)
-        self._headers = headers
-        self._length_index = next(at for at, (name, _) in enumerate(headers) if name == _LENGTH_NAME)
+        self._length_index = next(at for at, (name, _) in enumerate(scope["headers"]) if name == _LENGTH_NAME)
 
     def match(self, data: bytes) -> tuple[int, bytes] | None:
         """Whether `data` begins with this head: where its body begins, and the digits of its length."""
@@ -54,19 +45,22 @@ class Recall:
             return None
         return end + self._suffix_size, digits
 
-    def headers(self, digits: bytes) -> Headers:
-        """The headers of a request with this head and a length of its own, in a list of its own."""
-        headers = self._headers.copy()
+    def scope(self, digits: bytes) -> Scope:
+        """The scope of a request with this head and a length of its own. Nothing in it that can change is shared."""
+        scope = self._scope.copy()
+        scope["headers"] = headers = scope["headers"].copy()
         headers[self._length_index] = (_LENGTH_NAME, digits)
-        return headers
+        scope["state"] = scope["state"].copy()
+        return scope
 
 
-def learn(data: bytes, method: str, head: Head, headers: Headers) -> Recall | None:
+def learn(data: bytes, head: Head, scope: Scope) -> Recall | None:
     """Remember the head that `data` begins with, if it can be recognised by its bytes alone.
 
-    `head` and `headers` are what it was read as. The caller sees to it that the request began with
-    `data`, was HTTP/1.1 and kept its connection, and asked for no upgrade.
+    `head` and `scope` are what it was read as, before any handler saw them. The caller sees to it
+    that the request began with `data`, was HTTP/1.1, kept its connection and asked for no upgrade.
     """
+    headers: Headers = scope["headers"]
     size = data.find(b"\r\n\r\n", 0, _SIZE_MAX) + 4
     if size < 4 or head.length is None or head.expects_continue:
         return None
@@ -81,4 +75,6 @@ def learn(data: bytes, method: str, head: Head, headers: Headers) -> Recall | No
     digits = value.strip(b" ")
     if start < len(_LENGTH) or value[-len(digits) :] != digits or int(digits) != head.length:
         return None
-    return Recall(raw, slice(end - len(digits), end), method, head, headers)
+    own = {**scope, "headers": headers.copy(), "state": scope["state"].copy()}
+    own.pop("extensions", None)
+    return Recall(raw, slice(end - len(digits), end), own)

@@ -152,14 +152,14 @@ class Writer:
         """Stage a batch of plain operations; None if all is for the thread."""
         if jobs or self._backlog or self._sick or self._conn is None:
             return None
-        plan = self._known.plan(batch)
-        plain = plan.settles + plan.holds
-        if not plain:
-            return None
         try:
+            plan = self._known.plan(batch)
+            plain = plan.settles + plan.holds
+            if not plain:
+                return None
             odd = ledger.stage(self._conn, self._owner, plan, self._known)
-        except sqlite3.Error:
-            # Nothing was committed. The thread finds out whether it is a lock or worse, and can wait.
+        except Exception:  # noqa: BLE001 - whatever it is, nothing was committed, and callers wait
+            # The thread finds out whether it is a lock, a fault of the disk or one of ours.
             for one in batch:
                 one.answer = None
             return None
