@@ -34,12 +34,10 @@ class App:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        if scope["type"] == "http":
-            await self._http(scope)
-        elif scope["type"] == "lifespan":
-            await _lifespan(receive, send)
-
-    async def _http(self, scope: dict[str, Any]) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await _lifespan(receive, send)
+            return
         request = Request(self._gate, scope, writer_of(scope))
         found = self._registry.find(scope["method"], request.path)
         try:

@@ -174,7 +174,8 @@ class Cycle:
     # The response, as ResponseWriter has it.
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        self._check_start()
+        if self.started or self.complete:
+            self._check_start()
         line = b"" if status in _BODILESS else b"content-length: %d\r\n" % len(body)
         head = self._head(status, headers, line)
         self.started = True
@@ -252,7 +253,7 @@ class Cycle:
         if self.body.more:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        return b"%b%b%b%b%b" % (_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end)
+        return b"".join((_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end))
 
     def _over(self) -> None:
         self.complete = True

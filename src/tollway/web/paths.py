@@ -21,6 +21,8 @@ _HOST: Final = re.compile(
 )
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)([^#]*)")
 _HOST_MAX: Final = 262
+_SHORT: Final = 128
+"""Paths up to this length are remembered: routes are few, and callers' long paths are not worth it."""
 
 
 def clean_path(raw_path: bytes) -> str | None:
@@ -30,11 +32,18 @@ def clean_path(raw_path: bytes) -> str | None:
     is not UTF-8. An encoded slash stays `%2F`: it is part of a name (`/v1/models/vendor%2Fmodel`)
     and never separates segments.
     """
+    return _short_path(raw_path) if len(raw_path) <= _SHORT else _clean(raw_path)
+
+
+def _clean(raw_path: bytes) -> str | None:
     if _PLAIN.fullmatch(raw_path):
         return raw_path.decode("ascii") or None
     if b"%" not in raw_path or not _ENCODED.fullmatch(raw_path):
         return None
     return _decoded(raw_path)
+
+
+_short_path = lru_cache(maxsize=1024)(_clean)
 
 
 def _decoded(raw_path: bytes) -> str | None:

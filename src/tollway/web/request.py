@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from tollway.config import Settings
+from tollway.core.access.limits import refusal_headers
 from tollway.core.errors import GatewayError, gateway_envelope, headers, openai_envelope
 from tollway.core.json import encode
 from tollway.flows.clock import new_id, now_ms
@@ -20,7 +22,7 @@ _AGENT_MAX: Final = 200
 class Request:
     """One HTTP request. `id` names the call everywhere: in the reply's headers, the ledger and the logs."""
 
-    __slots__ = ("envelope", "gate", "headers", "id", "now", "params", "path", "scope", "writer")
+    __slots__ = ("_firsts", "envelope", "gate", "headers", "id", "now", "params", "path", "scope", "writer")
 
     def __init__(self, gate: Gate, scope: dict[str, Any], writer: ResponseWriter) -> None:
         self.gate = gate
@@ -30,15 +32,13 @@ class Request:
         self.id = new_id("req", self.now)
         self.path: str = scope["path"]
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._firsts = dict(reversed(self.headers))
         self.params: dict[str, str] = {}
         self.envelope: Envelope = "gateway"
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
-        for found, value in self.headers:
-            if found == name:
-                return value
-        return None
+        return self._firsts.get(name)
 
     @property
     def settings(self) -> Settings:
@@ -48,16 +48,16 @@ class Request:
     def ip(self) -> str:
         """The address the caller speaks from, behind trusted proxies only."""
         peer = self.scope["client"]
-        return client_address(peer[0] if peer else "", self.headers, self.settings.trusted_proxies)
+        return client_address(peer[0] if peer else "", self.headers, self.gate.settings.trusted_proxies)
 
     @property
     def user_agent(self) -> str:
-        return (self.header(b"user-agent") or b"")[:_AGENT_MAX].decode("latin-1")
+        return self._firsts.get(b"user-agent", b"")[:_AGENT_MAX].decode("latin-1")
 
-    async def body(self) -> bytes:
+    def body(self) -> Awaitable[bytes]:
         """The body of a JSON request. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
-        _expect_json(self.header(b"content-type"), self.header(b"content-encoding"))
-        return await self.writer.read_body(self.settings.body_max)
+        _expect_json(self._firsts.get(b"content-type"), self._firsts.get(b"content-encoding"))
+        return self.writer.read_body(self.gate.settings.body_max)
 
     def json(self, value: Any, status: int = 200) -> None:
         """Answer with a JSON body."""
@@ -70,7 +70,8 @@ class Request:
     def refuse(self, error: GatewayError, more: bytes = b"") -> None:
         """Answer with an error, in the envelope of the route."""
         render = openai_envelope if self.envelope == "openai" else gateway_envelope
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers(error))
+        pairs = (*headers(error), *refusal_headers(error, self.now))
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
         self.writer.respond(error.status, self.head() + lines + more, encode(render(error, self.id)))
 
 

@@ -35,7 +35,7 @@ async def test_one_at_a_time(serving):
     probe = Probe()
     async with serving(probe) as server, connect(server.port) as raw:
         await raw.send(get("/hang") + get("/path/second"))
-        await eventually(lambda: server.connections and next(iter(server.connections)).waiting_count == 1)
+        await eventually(lambda: server.connections and len(next(iter(server.connections)).waiting) == 1)
         assert probe.begun == ["/hang"]
         probe.release.set()
         assert (await raw.response()).body == b"released"
