@@ -207,11 +207,8 @@ def _drain(leader: int) -> None:
 
 def test_a_data_folder_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    for folder, words in [
-        (tmp_path / "file" / "data", "cannot be read"),
-        (tmp_path / "file", "cannot be read"),
-    ]:
+    for folder in (tmp_path / "file" / "data", tmp_path / "file"):
         done = tollway("key", "list", "--data", str(folder), ok=False)
         assert done.returncode == 1
-        assert words in done.stderr
+        assert "cannot be made" in done.stderr
         assert "unexpected" not in done.stderr
