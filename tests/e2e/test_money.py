@@ -191,6 +191,16 @@ def test_failover_answers_from_the_next_channel_and_never_tries_one_twice(gatewa
     assert upstream.stats()["requests"] == before + 3
 
 
+def test_where_an_upstream_lives_is_not_told_to_callers(gateway):
+    gateway.cli(
+        "channel", "add", "--name", "nowhere", "--base-url", "http://127.0.0.1:9/v1", "--model", "nowhere"
+    )
+    status, headers, body = gateway.chat("nowhere")
+    assert (status, body["error"]["code"]) == (502, "upstream_error")
+    assert "127.0.0.1" not in f"{headers} {body}"
+    assert "connect" in body["error"]["message"]
+
+
 def test_an_upstreams_secrets_and_cookies_never_come_through(gateway):
     for model in ("up-leak", "up-cookie"):
         for stream in (False, True):

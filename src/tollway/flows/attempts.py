@@ -7,6 +7,7 @@ so that an error, an HTML page or an empty stream can still become another chann
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -26,6 +27,8 @@ from tollway.flows.gate import Gate
 from tollway.store.base import AttemptRecord
 from tollway.upstream.channels import Endpoint
 from tollway.upstream.transport import UpstreamFault, UpstreamResponse
+
+log: Final = logging.getLogger("tollway.attempts")
 
 ERROR_BODY_MAX: Final = 64 * 1024
 WRONG_KINDS: Final = (b"text/html", b"text/plain", b"application/xml", b"text/xml")
@@ -162,7 +165,9 @@ async def _run(gate: Gate, call: Call, attempt: Attempt, output_cap: int | None)
         fault = await _send(gate, call, attempt, output_cap)
         opened = fault is None
     except UpstreamFault as error:
-        fault = Fault(error.kind, now_ms(), attempt.status, message=error.message)
+        # Its words name hosts and addresses, which are the operator's business and not the caller's.
+        log.info("%s: attempt %d on %s failed: %s", call.id, attempt.n, attempt.candidate.channel.name, error)
+        fault = Fault(error.kind, now_ms(), attempt.status)
     except BadAnswer as error:
         fault = Fault("bad_body", now_ms(), message=str(error))
     finally:

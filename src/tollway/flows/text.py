@@ -17,6 +17,7 @@ from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.dialects.openai_chat import check
 from tollway.core.errors import GatewayError
 from tollway.core.relay import BadAnswer, Receipt
+from tollway.core.routing.faults import scrubbed
 from tollway.flows import holds
 from tollway.flows.admit import find_model
 from tollway.flows.attempts import Attempt, open_attempt
@@ -142,10 +143,15 @@ def _interrupted(closed: Closed, attempt: Attempt, fault: Exception) -> GatewayE
     charged = credits_text(closed.settled.charged)
     return GatewayError(
         "stream_interrupted",
-        f"The upstream broke off its answer: {attempt.endpoint.scrub(str(fault))}. "
+        f"The upstream broke off its answer ({_how(attempt, fault)}). "
         f"What had arrived is charged with {charged} credits.",
         scope="upstream",
     )
+
+
+def _how(attempt: Attempt, fault: Exception) -> str:
+    """A fault of the transport by its kind alone; a bad answer in its own words, which may be the upstream's."""
+    return fault.kind if isinstance(fault, UpstreamFault) else scrubbed(attempt.endpoint.scrub(str(fault)))
 
 
 class _Outlet:

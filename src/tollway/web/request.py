@@ -32,7 +32,7 @@ class Request:
         self.id = new_id("req", self.now)
         self.path: str = scope["path"]
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._firsts = dict(reversed(self.headers))
+        self._firsts: dict[bytes, bytes] = dict(reversed(self.headers))
         self.params: dict[str, str] = {}
         self.envelope: Envelope = "gateway"
 
