@@ -62,6 +62,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     idle_timeout: float = 60.0
     total_timeout: float = 600.0
     stream_timeout: float = 1800.0
+    stream_keep_alive: float = 15.0
+    """Seconds of silence after which a stream's client is sent something that means nothing."""
     log_level: str = "info"
     show_amounts: bool = True
     """Whether refusals name balances and limits in credits."""

@@ -119,3 +119,12 @@ def test_a_wrong_base_url_is_told_what_is_wrong(gateway, path):
 def test_the_wrong_method_names_the_right_one(gateway):
     status, headers, body = gateway.get("/v1/chat/completions")
     assert (status, headers["allow"], body["error"]["code"]) == (405, "POST", "method_not_allowed")
+
+
+def test_a_silent_stream_is_kept_alive_and_cut_with_an_error_when_it_stays_silent(tmp_path):
+    with running(tmp_path / "data", TOLLWAY_STREAM_KEEP_ALIVE="0.2", TOLLWAY_IDLE_TIMEOUT="2") as gateway:
+        _, _, body = gateway.chat("sandbox-stall", stream=True)
+    text = body.decode()
+    assert text.count(": keep-alive") >= 2
+    assert '"code":"stream_interrupted"' in text
+    assert "[DONE]" not in text

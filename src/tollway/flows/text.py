@@ -32,7 +32,6 @@ from tollway.upstream.transport import UpstreamFault
 
 CLIENT_GONE: Final = "client gone"
 """The message of the cancellation by which the server tells that nobody is listening any more."""
-KEEP_ALIVE_S: Final = 15.0
 
 
 class Sink(Protocol):
@@ -94,7 +93,7 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
     fault: Exception | None = None
     try:
         try:
-            await outlet.relay()
+            await outlet.relay(gate.settings.stream_keep_alive)
         except (UpstreamFault, BadAnswer) as error:
             fault = error
             attempt.error = error.kind if isinstance(error, UpstreamFault) else "bad_body"
@@ -157,15 +156,18 @@ def _how(attempt: Attempt, fault: Exception) -> str:
 class _Outlet:
     """The client's end of one answer: knows what has been sent, and how to end it well or badly."""
 
-    __slots__ = ("_attempt", "_call", "_head", "_sink")
+    __slots__ = ("_attempt", "_call", "_every", "_head", "_pulse", "_quiet", "_sink")
 
     def __init__(self, call: Call, held: Held, attempt: Attempt, sink: Sink, taken: Taken) -> None:
         self._call = call
         self._attempt = attempt
         self._sink = sink
         self._head = _head(call, held, attempt, taken)
+        self._pulse: asyncio.TimerHandle | None = None
+        self._quiet = False
+        self._every = 0.0
 
-    async def relay(self) -> None:
+    async def relay(self, keep_alive_every: float) -> None:
         """Send what has arrived and all that follows, up to but without the end. Raises UpstreamFault, BadAnswer."""
         attempt, sink = self._attempt, self._sink
         if not attempt.relay.streamed:
@@ -173,13 +175,26 @@ class _Outlet:
         sink.start(200, self._head)
         if attempt.waiting:
             sink.write(attempt.waiting)
-        while not attempt.ended:
-            out = await attempt.more()
-            if out:
-                sink.write(out)
-                await sink.drain()
-            if attempt.tally.failed is not None:
-                raise BadAnswer(attempt.tally.failed.message)
+        self._every = keep_alive_every
+        self._pulse = asyncio.get_running_loop().call_later(keep_alive_every, self._beat)
+        try:
+            while not attempt.ended:
+                out = await attempt.more()
+                if out:
+                    self._quiet = False
+                    sink.write(out)
+                    await sink.drain()
+                if attempt.tally.failed is not None:
+                    raise BadAnswer(attempt.tally.failed.message)
+        finally:
+            self._pulse.cancel()
+
+    def _beat(self) -> None:
+        """While nothing comes, show the client and what lies between that the connection lives."""
+        if self._quiet:
+            self._sink.write(self._attempt.relay.keep_alive())
+        self._quiet = True
+        self._pulse = asyncio.get_running_loop().call_later(self._every, self._beat)
 
     def finish(self, closed: Closed) -> None:
         """The end of a good answer, with its bill."""
