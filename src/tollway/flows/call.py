@@ -8,7 +8,7 @@ from tollway.core.access.keys import Key
 from tollway.core.billing.ledger import Facts, FailedBy
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.dialects.openai_chat.check import ChatRequest
-from tollway.core.exchange import Counted, Event, Failed, Finished, Grew, Started, Usage
+from tollway.core.exchange import Counted, Event, Failed, Finished, Grew, Usage
 from tollway.core.routing.models import Model
 from tollway.store.base import AttemptRecord
 
@@ -50,18 +50,16 @@ class Tally:
     def see(self, events: list[Event]) -> None:
         """Take events in their order."""
         for event in events:
-            match event:
-                case Grew(size):
-                    self.chunks += 1
-                    self.size += size
-                case Counted(usage):
-                    self.usage = usage
-                case Finished():
-                    self.finished = True
-                case Failed():
-                    self.failed = event
-                case Started():
-                    pass
+            # Asked by type and not by pattern: this runs for every chunk of every stream.
+            if isinstance(event, Grew):
+                self.chunks += 1
+                self.size += event.size
+            elif isinstance(event, Counted):
+                self.usage = event.usage
+            elif isinstance(event, Finished):
+                self.finished = True
+            elif isinstance(event, Failed):
+                self.failed = event
 
     @property
     def output_tokens(self) -> int:

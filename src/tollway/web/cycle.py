@@ -261,7 +261,9 @@ class Cycle:
         self.body.close()
 
     def _finish(self) -> None:
-        self._over()
+        self.complete = True
+        self._framing = "nothing"
+        self.body.close()
         if not self.gone:
             self._link.finished(self)
 

@@ -40,12 +40,9 @@ def read_head(method: bytes, version: str, target: bytes, headers: Headers) -> H
         raise GatewayError("method_not_allowed", f"the method is not allowed; use one of {ALLOW.decode()}")
     if version not in ("1.1", "1.0"):
         raise GatewayError("bad_request", "only HTTP/1.1 and HTTP/1.0 are spoken here")
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _WATCHED:
-            if name in found:
-                raise GatewayError("bad_request", f"the header {name.decode()} appears more than once")
-            found[name] = value
+    found = dict(headers)
+    if len(found) != len(headers):
+        _check_repeated(headers)
     host = found.get(b"host")
     _check_host(host, version)
     length, chunked = _framing(found, version)
@@ -55,8 +52,15 @@ def read_head(method: bytes, version: str, target: bytes, headers: Headers) -> H
         raise GatewayError(
             "unknown_route", "no route has a path with empty, dot or ambiguously encoded segments"
         )
-    expects = version == "1.1" and found.get(b"expect", b"").lower() == b"100-continue"
+    expects = b"expect" in found and version == "1.1" and found[b"expect"].lower() == b"100-continue"
     return Head(path, raw_path, query, length, chunked, expects)
+
+
+def _check_repeated(headers: Headers) -> None:
+    names = [name for name, _ in headers if name in _WATCHED]
+    for name in names:
+        if names.count(name) > 1:
+            raise GatewayError("bad_request", f"the header {name.decode()} appears more than once")
 
 
 def _check_host(host: bytes | None, version: str) -> None:

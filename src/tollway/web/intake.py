@@ -54,6 +54,8 @@ class Intake(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._headers_max = self.limits.headers_max
+        self._headers_room = 0
+        """How many headers the open head may have; none once it has ended."""
         self.head_open = False
         """Whether a head has begun and not ended."""
         self.incoming: Cycle | None = None
@@ -186,6 +188,7 @@ class Intake(HttpToolsProtocol):
         self._trailers = 0
         self.url = b""
         self.headers = []
+        self._headers_room = self._headers_max
         self._recall = None
 
     def on_url(self, url: bytes) -> None:
@@ -195,7 +198,7 @@ class Intake(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
-        if self.head_open and len(headers) < self._headers_max:
+        if len(headers) < self._headers_room:
             headers.append((name.lower(), value))
         else:
             self._on_surplus_header()
@@ -211,6 +214,7 @@ class Intake(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         parser = self.parser
         self.head_open = False
+        self._headers_room = 0
         if self._head_received + self._chunk_size > self.limits.head_max:
             self._check_whole_head()
         method = parser.get_method()

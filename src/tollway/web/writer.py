@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 CLIENT_GONE: Final = "client gone"
 """The argument of the CancelledError in a handler whose client has left."""
@@ -78,7 +78,8 @@ class ResponseWriter(Protocol):
 
 def writer_of(scope: Mapping[str, Any]) -> ResponseWriter:
     """The writer of the request that a scope describes."""
-    return cast("ResponseWriter", scope["extensions"][EXTENSION])
+    writer: ResponseWriter = scope["extensions"][EXTENSION]
+    return writer
 
 
 def header_block(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
