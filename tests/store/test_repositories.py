@@ -12,11 +12,13 @@ NOW = 1_800_000_000_000
 
 @pytest.fixture
 def conn():
-    """A connection to a database with the tables and nothing else: no triggers, no counter accounts."""
+    """A connection to a database with the tables and the counter accounts, without triggers."""
     engine = sa.create_engine("sqlite://")
     with engine.connect() as found:
         found.exec_driver_sql("PRAGMA foreign_keys = ON")
         schema.metadata.create_all(found)
+        for kind in ("world", "revenue", "absorbed", "promo"):
+            found.execute(sa.insert(schema.ledger_account).values(kind=kind, owner="", bounded=0))
         yield found
     engine.dispose()
 

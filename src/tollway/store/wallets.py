@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select, text
 
 from tollway.store import schema
 from tollway.store.base import Balance
@@ -67,6 +67,9 @@ def entries(conn: Connection, wallet: int, *, before: int | None, limit: int) ->
     found: list[Row[Any]] = []
     for side in (table.c.debit, table.c.credit):
         query = select(table).where(side == wallet)
+        if side is table.c.credit:
+            # Said in the words of the partial index, or the databases would not know it applies.
+            query = query.where(text("entry.credit > 4"))
         if before is not None:
             query = query.where(table.c.seq < before)
         found += conn.execute(query.order_by(table.c.seq.desc()).limit(limit)).all()

@@ -66,8 +66,6 @@ CREATE TABLE call (
 
 CREATE INDEX ix_call_account ON call (account_id, created_at);
 
-CREATE INDEX ix_call_created ON call (created_at);
-
 CREATE TABLE channel (
   id TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -276,6 +274,6 @@ CREATE TABLE entry (
   CONSTRAINT fk_entry_hold_id FOREIGN KEY(hold_id) REFERENCES hold (id)
 );
 
-CREATE INDEX ix_entry_credit ON entry (credit, seq);
+CREATE INDEX ix_entry_credit ON entry (credit, seq) WHERE credit > 4;
 
 CREATE INDEX ix_entry_debit ON entry (debit, seq);

@@ -61,11 +61,9 @@ CREATE TABLE call (
   ip TEXT NOT NULL,
   user_agent TEXT NOT NULL,
   CONSTRAINT pk_call PRIMARY KEY (id)
-) STRICT;
+) WITHOUT ROWID, STRICT;
 
 CREATE INDEX ix_call_account ON call (account_id, created_at);
-
-CREATE INDEX ix_call_created ON call (created_at);
 
 CREATE TABLE channel (
   id TEXT NOT NULL,
@@ -273,6 +271,6 @@ CREATE TABLE entry (
   CONSTRAINT fk_entry_hold_id FOREIGN KEY(hold_id) REFERENCES hold (id)
 ) STRICT;
 
-CREATE INDEX ix_entry_credit ON entry (credit, seq);
+CREATE INDEX ix_entry_credit ON entry (credit, seq) WHERE credit > 4;
 
 CREATE INDEX ix_entry_debit ON entry (debit, seq);
