@@ -70,7 +70,8 @@ def _size(text: str | None) -> int:
 
 
 def _delta_size(delta: _Delta) -> int:
-    size = _size(delta.content)
+    content = delta.content
+    size = 0 if not content else len(content) if content.isascii() else _size(content)
     if delta.reasoning_content or delta.reasoning or delta.refusal:
         size += _size(delta.reasoning_content) + _size(delta.reasoning) + _size(delta.refusal)
     for raw in (delta.tool_calls, delta.function_call, delta.audio):
@@ -129,11 +130,11 @@ class NativeStream:
         return Fed(b"".join(out), events)
 
     def _take(self, payload: bytes, out: list[bytes], events: list[Event]) -> None:
-        if payload == DONE:
-            self._done = True
-            return
-        if not payload:
-            out.append(sse.COMMENT)
+        if not payload or payload == DONE:
+            if payload:
+                self._done = True
+            else:
+                out.append(sse.COMMENT)
             return
         try:
             chunk = _decode_chunk(payload)
@@ -149,10 +150,18 @@ class NativeStream:
             self._see(chunk.choices, events)
         if chunk.usage is not None:
             self._count(chunk, payload, out, events)
-        elif self._usage is not None and not chunk.choices:
-            self._late.append(self._renamed(chunk, payload))
         else:
-            out.append(b"data: " + self._renamed(chunk, payload) + b"\n\n")
+            self._pass_on(chunk, payload, out)
+
+    def _pass_on(self, chunk: _Chunk, payload: bytes, out: list[bytes]) -> None:
+        if not self._include_usage and b',"usage":null' in payload:
+            payload = payload.replace(b',"usage":null', b"")
+        if chunk.model != self._model and chunk.model is not None:
+            payload = self._renamed(chunk.model, payload)
+        if self._usage is not None and not chunk.choices:
+            self._late.append(payload)
+        else:
+            out.append(b"data: %b\n\n" % payload)
 
     def _see(self, choices: list[_Choice], events: list[Event]) -> None:
         for choice in choices:
@@ -181,20 +190,15 @@ class NativeStream:
                 del whole["usage"]
             out.append(sse.event(encode(whole)))
 
-    def _renamed(self, chunk: _Chunk, payload: bytes) -> bytes:
-        if not self._include_usage:
-            payload = payload.replace(b',"usage":null', b"")
-        if chunk.model is None or chunk.model == self._model:
-            return payload
-        theirs = encode(chunk.model)
-        changed = payload.replace(b'"model":' + theirs, b'"model":' + self._model_json, 1)
-        if changed is payload or changed == payload:
-            changed = payload.replace(b'"model": ' + theirs, b'"model": ' + self._model_json, 1)
-        if changed == payload:
-            whole = decode(payload)
-            whole["model"] = self._model
-            return encode(whole)
-        return changed
+    def _renamed(self, theirs: str, payload: bytes) -> bytes:
+        name = encode(theirs)
+        for colon in (b":", b": "):
+            changed = payload.replace(b'"model"' + colon + name, b'"model"' + colon + self._model_json, 1)
+            if changed != payload:
+                return changed
+        whole = decode(payload)
+        whole["model"] = self._model
+        return encode(whole)
 
     def close(self, receipt: Receipt) -> bytes:
         out = []
