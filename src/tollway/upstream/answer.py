@@ -8,9 +8,12 @@ came before it.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, NoReturn, Protocol
 
 from tollway.upstream.transport import FaultKind, UpstreamFault
+
+HELD_MAX: Final = 256 * 1024
+"""Body bytes held for a slow reader before reading from the upstream pauses."""
 
 
 class Line(Protocol):
@@ -28,35 +31,30 @@ class Line(Protocol):
 class Answer:
     """The UpstreamResponse of this client. Fields without a leading line in UpstreamResponse belong to the connection.
 
-    `line` is the connection while the exchange goes on, None once it is complete or has failed.
-    `held` counts the body bytes in `parts`. `stale` says that a reused connection was already dead.
+    `status` is 0 until the head is here. `line` is the connection while the exchange goes on, None
+    once it is complete or has failed. `parts` is the body that has arrived, the connection's own list
+    while the exchange goes on. `held` counts the bytes that have arrived since `parts` was taken.
     """
 
     __slots__ = (
         "_loop",
         "_waiter",
-        "begun",
         "complete",
         "fault",
         "headers",
         "held",
-        "length",
         "line",
         "parts",
-        "stale",
         "status",
     )
 
-    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop, parts: list[bytes]) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.line: Line | None = line
-        self.parts: list[bytes] = []
+        self.parts = parts
         self.held = 0
-        self.length: int | None = None
-        self.begun = False
         self.complete = False
-        self.stale = False
         self.fault: tuple[FaultKind, str] | None = None
         self._loop = loop
         self._waiter: asyncio.Future[None] | None = None
@@ -70,22 +68,42 @@ class Answer:
 
     async def head(self) -> None:
         """Wait until status and headers are here. Raises UpstreamFault."""
-        while not self.begun:
-            self._raise_fault()
-            await self._wait()
+        while not self.status:
+            change = self.change()
+            try:
+                await change
+            except BaseException:
+                self.abandon()
+                raise
+
+    def arrived(self) -> bytes | None:
+        """What `read_some` would return without waiting; None if it would wait. Raises UpstreamFault."""
+        if self.parts:
+            return self._take()
+        if self.complete:
+            return b""
+        if self.fault is not None:
+            self._raise(*self.fault)
+        return None
 
     async def read_some(self) -> bytes:
         """All body bytes that have arrived since the last call, waiting for the first; b"" at the proper end."""
+        # The await stands here and not in a helper: each coroutine in between is run through on every wake.
         while not self.parts:
             if self.complete:
                 return b""
-            self._raise_fault()
-            await self._wait()
+            change = self.change()
+            try:
+                await change
+            except BaseException:
+                self.abandon()
+                raise
         return self._take()
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamFault("too_large") beyond `limit` bytes, before reading them if declared."""
-        if self.length is not None and self.length > limit:
+        declared = self.header(b"content-length")
+        if declared is not None and int(declared) > limit:
             self._refuse(limit)
         found: list[bytes] = []
         size = 0
@@ -115,11 +133,27 @@ class Answer:
         self.line = None
         self.wake()
 
+    def change(self) -> asyncio.Future[None]:
+        """Done when something has changed: for one reader at a time, and not once the answer has failed."""
+        if self.fault is not None:
+            self._raise(*self.fault)
+        if self._waiter is not None:
+            raise RuntimeError("a response has one reader at a time")
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
+
+    def abandon(self) -> None:
+        """The reader was cancelled while it waited."""
+        self._waiter = None
+        self.close()
+
     def wake(self) -> None:
         """Tell the reader, if one waits, that something has changed."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _take(self) -> bytes:
         parts = self.parts
@@ -128,28 +162,15 @@ class Answer:
         else:
             data = b"".join(parts)
             parts.clear()
-        self.held = 0
-        if self.line is not None:
+        held, self.held = self.held, 0
+        # Only beyond this size may the connection have paused.
+        if held > HELD_MAX and self.line is not None:
             self.line.drained()
         return data
 
-    async def _wait(self) -> None:
-        if self._waiter is not None:
-            raise RuntimeError("a response has one reader at a time")
-        self._waiter = waiter = self._loop.create_future()
-        try:
-            await waiter
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
+    def _raise(self, kind: FaultKind, message: str) -> NoReturn:
+        raise UpstreamFault(kind, message, sent=True)
 
-    def _raise_fault(self) -> None:
-        if self.fault is not None:
-            kind, message = self.fault
-            raise UpstreamFault(kind, message, sent=True)
-
-    def _refuse(self, limit: int) -> None:
+    def _refuse(self, limit: int) -> NoReturn:
         self.close()
         raise UpstreamFault("too_large", f"the upstream's body is larger than {limit} bytes", sent=True)

@@ -13,18 +13,32 @@ from tollway import __version__
 from tollway.config import Settings
 from tollway.core.routing.models import Channel
 from tollway.upstream.transport import Deadlines, Origin, UpstreamRequest
+from tollway.upstream.wire import Form
 
 SANDBOX_URL: Final = "sandbox:"
 """The base URL of a channel that is served by this process's own sandbox provider."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_REQUEST_ID: Final = b"x-request-id"
 _AGENT: Final = f"tollway/{__version__}".encode()
 
 
 class Endpoint:
-    """A channel made ready to send to. Immutable by habit; one per channel and catalogue."""
+    """A channel made ready to send to. Immutable by habit; one per channel and catalogue.
 
-    __slots__ = ("_headers", "_path", "_scrub", "channel", "deadlines", "origin", "stream_deadlines")
+    Raises ValueError for an address or a credential that cannot be written into a request.
+    """
+
+    __slots__ = (
+        "_path",
+        "_scrub",
+        "_streamed",
+        "_whole",
+        "channel",
+        "deadlines",
+        "origin",
+        "stream_deadlines",
+    )
 
     def __init__(
         self, channel: Channel, secret: str | None, settings: Settings, sandbox: Origin | None
@@ -33,20 +47,22 @@ class Endpoint:
         self.origin, self._path = _locate(channel, sandbox)
         self.deadlines = _deadlines(channel, settings, settings.total_timeout)
         self.stream_deadlines = _deadlines(channel, settings, settings.stream_timeout)
-        self._headers = _headers(secret)
+        common, target = _headers(secret), self._path + "/chat/completions"
+        self._whole = Form(
+            self.origin, target, (*common, (b"accept", b"application/json")), _REQUEST_ID, self.deadlines
+        )
+        self._streamed = Form(
+            self.origin,
+            target,
+            (*common, (b"accept", b"text/event-stream")),
+            _REQUEST_ID,
+            self.stream_deadlines,
+        )
         self._scrub = secret if secret and len(secret) >= 4 else None
 
     def chat(self, body: bytes, request_id: str, *, stream: bool) -> UpstreamRequest:
-        """A Chat Completions request."""
-        accept = b"text/event-stream" if stream else b"application/json"
-        return UpstreamRequest(
-            origin=self.origin,
-            method="POST",
-            target=self._path + "/chat/completions",
-            headers=(*self._headers, (b"accept", accept), (b"x-request-id", request_id.encode())),
-            body=body,
-            deadlines=self.stream_deadlines if stream else self.deadlines,
-        )
+        """A Chat Completions request. Raises ValueError for a `request_id` that is not printable ASCII."""
+        return (self._streamed if stream else self._whole).request(request_id, body)
 
     def scrub(self, text: str) -> str:
         """An upstream's words without this channel's credential."""

@@ -46,19 +46,24 @@ class Client:
 
     async def send(self, request: UpstreamRequest) -> Answer:
         """Returns when the response head is here. Raises UpstreamFault, or ValueError before anything is written."""
-        pool = self._pool(request.origin)
-        head = wire.request_head(request, pool.shared)
-        total_at = asyncio.get_running_loop().time() + request.deadlines.total
-        connection = pool.take() if request.replayable else None
+        pool = self._pools.get(request.origin) or self._pool(request.origin)
+        head = request.head or wire.request_head(request, pool.shared)
+        now = pool.now()
+        total_at = now + request.deadlines.total
+        connection = pool.take(now) if request.replayable else None
         if connection is None:
             connection = await self._connection(pool, request, total_at, fresh=not request.replayable)
         answer = connection.begin(request, head, total_at)
         try:
-            await answer.head()
+            while not answer.status:
+                await answer.change()
         except UpstreamFault:
-            if not answer.stale:
+            if not connection.stale:
                 raise
             return await self._send_again(request, head, total_at)
+        except BaseException:
+            answer.abandon()
+            raise
         return answer
 
     async def close(self) -> None:
@@ -119,7 +124,7 @@ class Client:
             raise UpstreamFault("closed", "the gateway has closed its connections", sent=False)
 
     def _pool(self, origin: Origin) -> Pool:
-        """The pool of an origin. It may be dropped only while empty, so it must be used before the next await."""
+        """The pool of an origin, made if need be. It may be dropped only while empty, so it must be used before the next await."""
         pool = self._pools.get(origin)
         if pool is None:
             if len(self._pools) >= _POOLS_MAX:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 import httptools
 
 from tollway.upstream import wire
-from tollway.upstream.answer import Answer
+from tollway.upstream.answer import HELD_MAX, Answer
 from tollway.upstream.transport import FaultKind, UpstreamRequest
 
-HELD_MAX: Final = 256 * 1024
-"""Body bytes held for a slow reader before reading from the upstream pauses."""
 WRITE_SLICE: Final = 64 * 1024
 """Request bodies beyond this are written in slices of it, as the upstream takes them."""
 STALE_WINDOW: Final = 1.0
@@ -46,23 +45,28 @@ class Home(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection of a pool. `used` counts exchanges begun; `idle_since` is loop time."""
+    """A connection of a pool. `used` counts exchanges begun.
+
+    `stale` says, once it has failed, that it was kept from an earlier exchange and already dead.
+    """
 
     __slots__ = (
         "_answer",
         "_barren",
         "_deadlines",
         "_fed",
+        "_feed",
         "_gone",
-        "_heard",
         "_heard_at",
         "_home",
         "_informational",
         "_loop",
         "_method",
+        "_now",
         "_parser",
+        "_parts",
+        "_plain",
         "_reading_paused",
-        "_refusal",
         "_reusable",
         "_spoiled",
         "_timer",
@@ -73,14 +77,21 @@ class Connection(asyncio.Protocol):
         "_until_close",
         "_writing_paused",
         "_wrote_at",
-        "idle_since",
+        "on_body",
+        "stale",
         "used",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, home: Home) -> None:
         self._loop = loop
+        self._now: Callable[[], float] = loop.time
         self._home = home
+        # The parser puts the parts of a body straight into this list, without a call of ours for each;
+        # while an exchange goes on, its answer is read from the same list.
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
         self._parser = httptools.HttpResponseParser(self)
+        self._feed = self._parser.feed_data
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -88,9 +99,12 @@ class Connection(asyncio.Protocol):
         self._gone = False
         self._reading_paused = False
         self._writing_paused = False
+        self._spoiled = False
         self._unsent: memoryview | None = None
+        # Of an idle connection: since when it is idle.
+        self._heard_at = loop.time()
+        self.stale = False
         self.used = 0
-        self.idle_since = loop.time()
 
     # --- what the pool and the answer ask ---------------------------------------------------
 
@@ -100,38 +114,45 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return not self._gone and transport is not None and not transport.is_closing()
 
-    def expired(self, now: float) -> bool:
-        """Whether this idle connection is too old to be trusted."""
-        return now - self.idle_since >= self._home.keep
+    def trusted(self, now: float) -> bool:
+        """Whether this idle connection is alive, and not too old to be used at loop time `now`."""
+        transport = self._transport
+        return (
+            now - self._heard_at < self._home.keep
+            and not self._gone
+            and transport is not None
+            and not transport.is_closing()
+        )
 
     def begin(self, request: UpstreamRequest, head: bytes, total_at: float) -> Answer:
         """Write the request; the answer fills as the response arrives. `total_at` is loop time."""
-        assert self._transport is not None
-        now = self._loop.time()
-        answer = self._answer = Answer(self, self._loop)
+        transport = self._transport
+        assert transport is not None
+        answer = self._answer = Answer(self, self._loop, self._parts)
         self.used += 1
         self._method = request.method
-        self._deadlines = request.deadlines
+        self._deadlines = deadlines = request.deadlines
         self._total_at = total_at
-        self._wrote_at = now
-        self._heard = self._reusable = self._spoiled = self._until_close = False
+        self._wrote_at = now = self._now()
+        self._reusable = False
         self._barren = self._informational = 0
-        self._refusal: wire.Refused | None = None
         body = request.body
         if len(body) <= WRITE_SLICE:
-            self._transport.write(head + body if body else head)
+            transport.write(head + body)
         else:
             self._unsent = memoryview(body)
-            self._transport.write(head)
+            transport.write(head)
             self._write_on()
-        self._arm(min(now + request.deadlines.first_byte, total_at))
+        due = now + deadlines.first_byte
+        if due < self._timer_at or total_at < self._timer_at:
+            self._arm(min(due, total_at))
         return answer
 
     def drained(self) -> None:
         """The reader has taken all that was buffered: read on, and count silence from now."""
         if self._reading_paused and self._transport is not None and not self._gone:
             self._reading_paused = False
-            self._heard_at = self._loop.time()
+            self._heard_at = self._now()
             self._transport.resume_reading()
             self._arm(min(self._heard_at + self._deadlines.idle, self._total_at))
 
@@ -167,21 +188,22 @@ class Connection(asyncio.Protocol):
             # Nothing was asked: whatever this is, it must not become the answer to the next request.
             self.abort()
             return
-        self._heard = True
-        self._heard_at = self._loop.time()
-        self._fed = len(data)
-        held = answer.held
+        self._heard_at = self._now()
+        size = self._fed = len(data)
+        if not answer.status and not self._barren:
+            self._plain = data.startswith(b"HTTP/1.1 ")
+        parts = self._parts
+        before = len(parts)
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._misread(answer, error)
             return
-        if len(answer.parts) > _PARTS_MAX:
-            answer.parts[:] = [b"".join(answer.parts)]
+        answer.held += size
         if answer.complete:
             self._finish(answer)
-        elif answer.held == held:
-            self._barren += self._fed
+        elif len(parts) == before:
+            self._barren += size
             if self._barren > wire.HEAD_MAX:
                 self.cut(
                     "too_large",
@@ -190,6 +212,8 @@ class Connection(asyncio.Protocol):
                 return
         else:
             self._barren = 0
+            if len(parts) > _PARTS_MAX:
+                parts[:] = [b"".join(parts)]
             if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
                 self._reading_paused = True
                 self._transport.pause_reading()
@@ -206,13 +230,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._writing_paused = True
         if self._answer is not None and not self._gone:
-            self._wrote_at = self._loop.time()
+            self._wrote_at = self._now()
             self._arm(min(self._wrote_at + self._deadlines.write, self._total_at))
 
     def resume_writing(self) -> None:
         self._writing_paused = False
         if self._answer is not None and not self._gone:
-            self._wrote_at = self._loop.time()
+            self._wrote_at = self._now()
             self._write_on()
 
     # --- what the parser tells --------------------------------------------------------------
@@ -225,7 +249,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         answer = self._answer
         # After the head these are trailers, which nobody downstream can read.
-        if answer is not None and not answer.begun:
+        if answer is not None and not answer.status:
             answer.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -233,23 +257,12 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         status = self._parser.get_status_code()
-        try:
-            if self._is_informational(answer, status):
-                return
+        if status >= 200 or not self._is_informational(answer, status):
             self._begin_body(answer, status)
-        except wire.Refused as refusal:
-            self._refusal = refusal
-            raise
-
-    def on_body(self, body: bytes) -> None:
-        answer = self._answer
-        if answer is not None and not answer.complete:
-            answer.parts.append(body)
-            answer.held += len(body)
 
     def on_message_complete(self) -> None:
         answer = self._answer
-        if answer is not None and answer.begun:
+        if answer is not None and answer.status:
             answer.complete = True
             self._reusable = not self._spoiled and self._parser.should_keep_alive()
 
@@ -258,6 +271,7 @@ class Connection(asyncio.Protocol):
     def _is_informational(self, answer: Answer, status: int) -> bool:
         if not 100 <= status < 200 or status == 101:
             return False
+        self._plain = False
         self._informational += 1
         if self._informational > wire.INFORMATIONAL_MAX:
             raise wire.Refused(
@@ -274,12 +288,13 @@ class Connection(asyncio.Protocol):
             size = sum(len(name) + len(value) + 4 for name, value in headers)
             if size > wire.HEAD_MAX:
                 raise wire.Refused(f"the upstream's headers exceed {wire.HEAD_MAX} bytes", too_large=True)
-        framing = wire.response_framing(self._method, status, self._parser.get_http_version(), headers)
+        # The parser can say the version only as a string it makes; most responses begin with it.
+        version = "1.1" if self._plain else self._parser.get_http_version()
+        self._until_close = wire.ends_with_connection(self._method, status, version, headers)
         answer.status = status
-        answer.length = framing.length
-        answer.begun = True
-        self._until_close = framing.until_close
-        self._arm(min(self._heard_at + self._deadlines.idle, self._total_at))
+        due = self._heard_at + self._deadlines.idle
+        if due < self._timer_at:
+            self._arm(due)
         if self._unsent is not None and status >= 400:
             # The upstream refused before it had read everything; the rest would be written for nothing.
             self._unsent = None
@@ -293,14 +308,21 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         self._answer = None
+        parts = self._parts
+        if self._method == "HEAD":
+            parts.clear()
         answer.line = None
+        answer.parts = parts.copy()
+        parts.clear()
         if self._reusable and self._unsent is None and transport.get_write_buffer_size() == 0:
             if self._reading_paused:
                 self._reading_paused = False
                 transport.resume_reading()
-            self.idle_since = self._heard_at
-            self._arm(self.idle_since + 2 * self._home.keep)
-            self._home.released(self)
+            home = self._home
+            look_at = self._heard_at + 2 * home.keep
+            if look_at < self._timer_at:
+                self._arm(look_at)
+            home.released(self)
         else:
             self.abort()
 
@@ -310,8 +332,8 @@ class Connection(asyncio.Protocol):
             self._reusable = False
             self._finish(answer)
             answer.wake()
-        elif self._refusal is not None:
-            self.cut("too_large" if self._refusal.too_large else "protocol", self._refusal.message)
+        elif isinstance(refusal := error.__context__, wire.Refused):
+            self.cut("too_large" if refusal.too_large else "protocol", refusal.message)
         else:
             self.cut("protocol", f"the upstream's response is not HTTP/1.1: {error}")
 
@@ -320,16 +342,16 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is None or self._gone:
             self.abort()
-        elif exc is None and answer.begun and self._until_close:
+        elif exc is None and answer.status and self._until_close:
             answer.complete = True
             self._reusable = False
             self._finish(answer)
             answer.wake()
-        elif self._heard:
+        elif answer.status or self._barren:
             reason = f": {exc}" if exc else ""
             self.cut("truncated", f"the upstream ended its response before it was complete{reason}")
         else:
-            answer.stale = self.used > 1 and self._loop.time() - self._wrote_at < STALE_WINDOW
+            self.stale = self.used > 1 and self._now() - self._wrote_at < STALE_WINDOW
             self.cut(
                 "reset", f"the upstream closed the connection without answering{f': {exc}' if exc else ''}"
             )
@@ -365,13 +387,13 @@ class Connection(asyncio.Protocol):
             self._unsent = rest if len(rest) else None
             transport.write(piece)
         if self._unsent is None:
-            self._wrote_at = self._loop.time()
+            self._wrote_at = self._now()
 
     # --- deadlines --------------------------------------------------------------------------
 
     def _arm(self, at: float) -> None:
         """Make sure the timer fires no later than loop time `at`. It may fire earlier, and then looks again."""
-        if at < self._timer_at or self._timer is None:
+        if at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_at(at, self._look)
@@ -383,7 +405,7 @@ class Connection(asyncio.Protocol):
         if self._gone:
             return
         kind, at, message = self._next_deadline()
-        if at > self._loop.time() + _TIMER_SLACK:
+        if at > self._now() + _TIMER_SLACK:
             self._arm(at)
         else:
             self.cut(kind, message)
@@ -391,7 +413,7 @@ class Connection(asyncio.Protocol):
     def _next_deadline(self) -> tuple[FaultKind, float, str]:
         answer = self._answer
         if answer is None:
-            return "closed", self.idle_since + self._home.keep, "the connection was idle for too long"
+            return "closed", self._heard_at + self._home.keep, "the connection was idle for too long"
         limits = self._deadlines
         total: tuple[FaultKind, float, str] = (
             "total_timeout",
@@ -399,13 +421,13 @@ class Connection(asyncio.Protocol):
             f"the upstream's answer was not complete after {limits.total:g} s",
         )
         stage: tuple[FaultKind, float, str]
-        if self._writing_paused and not answer.begun:
+        if self._writing_paused and not answer.status:
             stage = (
                 "write_timeout",
                 self._wrote_at + limits.write,
                 f"the upstream read nothing for {limits.write:g} s",
             )
-        elif not answer.begun:
+        elif not answer.status:
             stage = (
                 "first_byte_timeout",
                 self._wrote_at + limits.first_byte,

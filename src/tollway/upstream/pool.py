@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -26,7 +27,10 @@ class PoolStats(Struct, frozen=True, kw_only=True):
 
 
 class Pool:
-    """Connections to one origin. `shared`: head lines of its requests. `keep`: seconds an idle connection is kept."""
+    """Connections to one origin. `shared`: head lines of its requests. `keep`: seconds an idle connection is kept.
+
+    `now` is the loop's clock.
+    """
 
     __slots__ = (
         "_connections",
@@ -37,6 +41,7 @@ class Pool:
         "_opening",
         "_waiters",
         "keep",
+        "now",
         "shared",
     )
 
@@ -45,6 +50,7 @@ class Pool:
     ) -> None:
         self.shared = shared
         self.keep = keep
+        self.now: Callable[[], float] = loop.time
         self._dialler = dialler
         self._loop = loop
         self._limit = limit
@@ -64,11 +70,12 @@ class Pool:
         idle = len(self._idle)
         return PoolStats(open=taken, idle=idle, in_use=taken - idle, waiting=len(self._waiters))
 
-    def take(self) -> Connection | None:
-        """The idle connection used last, or None. Idle connections exist only while nobody waits."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.alive and not connection.expired(self._loop.time()):
+    def take(self, now: float) -> Connection | None:
+        """The idle connection used last, or None, at loop time `now`. Idle connections exist only while nobody waits."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.trusted(now):
                 return connection
             connection.abort()
         return None
@@ -79,7 +86,7 @@ class Pool:
         Raises UpstreamFault when none can be opened, TimeoutError when none becomes free in time.
         """
         while True:
-            connection = None if fresh else self.take()
+            connection = None if fresh else self.take(self.now())
             if connection is None:
                 connection = await self._place(until, fresh=fresh)
             if connection is None:
@@ -91,11 +98,11 @@ class Pool:
 
     def released(self, connection: Connection) -> None:
         """A connection has become free: the first waiter's, or idle."""
-        waiter = self._next_waiter()
-        if waiter is not None:
-            waiter.set_result(connection)
-        else:
+        waiter = self._next_waiter() if self._waiters else None
+        if waiter is None:
             self._idle.append(connection)
+        else:
+            waiter.set_result(connection)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone, and its place is free."""

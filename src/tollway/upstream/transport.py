@@ -56,6 +56,9 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
     `replayable`: the request may be written a second time when a kept connection turns out to have
     been closed before it answered. A request whose repetition would do harm says False, and goes
     on a fresh connection, once.
+
+    `head`: the finished head, where a `wire.Form` has written it; `target` and `headers` then only
+    describe what the requests of that form share.
     """
 
     origin: Origin
@@ -65,6 +68,7 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
     body: bytes
     deadlines: Deadlines = Deadlines()
     replayable: bool = True
+    head: bytes = b""
 
 
 class UpstreamFault(Exception):
@@ -85,6 +89,10 @@ class UpstreamResponse(Protocol):
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
+        ...
+
+    def arrived(self) -> bytes | None:
+        """What `read_some` would return without waiting; None if it would wait. Raises UpstreamFault."""
         ...
 
     async def read_some(self) -> bytes:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import string
 from typing import Final
 
-from msgspec import Struct
-
-from tollway.upstream.transport import Origin, UpstreamRequest
+from tollway.upstream.transport import Deadlines, Origin, UpstreamRequest
 
 HEAD_MAX: Final = 64 * 1024
 """Bytes a response may spend on its head, or on anything between two pieces of its body."""
@@ -43,6 +41,7 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 _known_names: set[bytes] = set()
 _KNOWN_NAMES_MAX: Final = 1024
+_LENGTH: Final = b"\r\ncontent-length: %d\r\n\r\n"
 
 
 class Refused(Exception):
@@ -54,12 +53,46 @@ class Refused(Exception):
         self.too_large = too_large
 
 
-class Framing(Struct, frozen=True):
-    """How the body ends. `length`: declared bytes, None when chunked or ended by the connection's end."""
+class Form:
+    """The POST requests of one endpoint: what is the same in each is checked and written once.
 
-    length: int | None
-    bodyless: bool
-    until_close: bool
+    `varying` names the header whose value comes with each request. Raises ValueError for anything
+    unsafe to write.
+    """
+
+    __slots__ = ("_deadlines", "_headers", "_origin", "_start", "_target")
+
+    def __init__(
+        self,
+        origin: Origin,
+        target: str,
+        headers: tuple[tuple[bytes, bytes], ...],
+        varying: bytes,
+        deadlines: Deadlines,
+    ) -> None:
+        self._origin = origin
+        self._target = target
+        self._headers = headers
+        self._deadlines = deadlines
+        empty = UpstreamRequest(
+            origin=origin, method="POST", target=target, headers=(*headers, (varying, b"")), body=b""
+        )
+        # The writer of all heads writes this one too; the value and the length are cut off its end.
+        self._start = request_head(empty, host_lines(origin)).removesuffix(_LENGTH % 0)
+
+    def request(self, value: str, body: bytes) -> UpstreamRequest:
+        """A request with `value` in the varying header. Raises ValueError unless it is printable ASCII."""
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("a header value holds more than printable ASCII")
+        return UpstreamRequest(
+            origin=self._origin,
+            method="POST",
+            target=self._target,
+            headers=self._headers,
+            body=body,
+            deadlines=self._deadlines,
+            head=b"%b%b%b" % (self._start, value.encode(), _LENGTH % len(body)),
+        )
 
 
 def host_lines(origin: Origin) -> bytes:
@@ -121,25 +154,24 @@ def _check_name(name: bytes) -> None:
         _known_names.add(name)
 
 
-def response_framing(method: str, status: int, version: str, headers: list[tuple[bytes, bytes]]) -> Framing:
-    """How the body of this final response ends; header names are lower-case. Raises Refused.
+def ends_with_connection(method: str, status: int, version: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the end of the connection ends the body of this final response; header names are lower-case.
 
-    The parser has already refused what contradicts itself (both lengths, a repeated or malformed
-    length); this refuses what it would let pass. A success in a content coding is refused because
-    identity was asked for and nobody downstream decodes; a failure keeps its status, which matters
-    more than its body.
+    Raises Refused. The parser has already refused what contradicts itself (both lengths, a repeated
+    or malformed length); this refuses what it would let pass. A success in a content coding is
+    refused because identity was asked for and nobody downstream decodes; a failure keeps its status,
+    which matters more than its body.
     """
     if version not in ("1.1", "1.0"):
         raise Refused(f"the upstream answered in HTTP/{version}")
     if status < 200:
         raise Refused(f"the upstream answered with status {status}, which nobody asked for")
-    length: int | None = None
+    length = coding = None
     chunked = False
-    coding = b""
     for name, value in headers:
         if name in _FRAMING:
             if name == b"content-length":
-                length = int(value)
+                length = value
             elif name == b"content-encoding":
                 coding = value.strip().lower()
             elif chunked or value.strip().lower() != b"chunked" or version == "1.0":
@@ -149,9 +181,8 @@ def response_framing(method: str, status: int, version: str, headers: list[tuple
     if chunked and length is not None:
         raise Refused("the upstream gave both Content-Length and Transfer-Encoding")
     bodyless = method == "HEAD" or status in _BODYLESS
-    empty = bodyless or length == 0
-    if coding not in (b"", b"identity") and status < 300 and not empty:
+    if coding and coding != b"identity" and status < 300 and not (bodyless or (length and int(length) == 0)):
         raise Refused(
             f"the upstream encoded its answer as {coding[:32].decode('latin-1')!r}, though identity was asked for"
         )
-    return Framing(length, bodyless, until_close=not bodyless and not chunked and length is None)
+    return length is None and not chunked and not bodyless

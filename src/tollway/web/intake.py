@@ -74,6 +74,7 @@ class Intake(HttpToolsProtocol):
         self._upgraded: Head | None = None
         self._reason: GatewayError | None = None
         self._recall: Recall | None = None
+        """The last head, if it can be recognised; None from the moment another one begins."""
         self._fresh: tuple[Head, Scope] | None = None
         """The last head parsed, if another of its kind may be recognised."""
         self._learn_left = _LEARN_MAX if self.limits.head_max >= _RECALL_HEAD_MIN else 0
@@ -101,7 +102,7 @@ class Intake(HttpToolsProtocol):
     def take(self, data: bytes) -> None:
         """Take in what has arrived."""
         if self.incoming is None:
-            if self._recall is not None and not self.head_open and self._take_known(self._recall, data):
+            if self._recall is not None and self._take_known(self._recall, data):
                 return
         elif self._owed:
             self._take_owed(self.incoming, data)
@@ -153,18 +154,18 @@ class Intake(HttpToolsProtocol):
     def _take_parsed(self, data: bytes) -> None:
         self._begun = 0
         self._chunk_size = len(data)
-        self._fresh = None
         incoming = self.incoming
         received = incoming.body.received if incoming is not None else 0
         at_start = incoming is None and not self.head_open
         self._parse(data)
+        fresh, self._fresh = self._fresh, None  # Not kept: the scope leads back to this connection.
         if self.head_open:
             self._check_open_head()
         elif incoming is not None and incoming is self.incoming:
             self._check_framing(incoming.body, received)
-        elif at_start and self._begun == 1 and self._fresh is not None:
+        elif at_start and self._begun == 1 and fresh is not None:
             self._learn_left -= 1
-            self._recall = learn(data, *self._fresh)
+            self._recall = learn(data, *fresh)
 
     # The parser.
 

@@ -8,6 +8,7 @@ import pytest
 from tests.support.raw_http import PATIENCE, connect, eventually
 from tests.web.server.probe import Probe
 
+from tollway.web.body import READ_AHEAD
 from tollway.web.writer import writer_of
 
 
@@ -45,6 +46,29 @@ async def test_an_upload_that_goes_on_after_its_refusal_still_gets_it(serving):
         for _ in range(100):
             await raw.send(b"x" * 65536)
         assert (await raw.response()).status == 413
+
+
+async def test_a_body_that_filled_the_buffer_before_it_was_read_does_not_stop_the_connection(serving):
+    probe = Probe()
+    async with serving(probe) as server, connect(server.port) as raw:
+        # The last byte is the one that holds the input back, so nothing of this body asks for more.
+        await raw.send(sized(b"/late", b"x" * (READ_AHEAD + 1)))
+        await eventually(lambda: probe.begun and next(iter(server.connections)).incoming is None)
+        probe.release.set()
+        assert (await raw.response()).body == b"%d" % (READ_AHEAD + 1)
+        await raw.send(sized(b"/echo", b"next"))
+        assert (await raw.response()).body == b"next"
+
+
+async def test_a_body_that_filled_the_buffer_and_is_never_read_does_not_stop_the_connection(serving):
+    probe = Probe()
+    async with serving(probe) as server, connect(server.port) as raw:
+        await raw.send(sized(b"/hang", b"x" * (READ_AHEAD + 1)))
+        await eventually(lambda: probe.begun and next(iter(server.connections)).incoming is None)
+        probe.release.set()
+        assert (await raw.response()).body == b"released"
+        await raw.send(sized(b"/echo", b"next"))
+        assert (await raw.response()).body == b"next"
 
 
 @pytest.mark.parametrize("path", [b"/small", b"/echo"])
