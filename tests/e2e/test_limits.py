@@ -1,10 +1,12 @@
 """Limits from outside: what is refused, with which words and headers, and by how many processes at once."""
 
+import asyncio
 import contextlib
-import threading
+import json
 
 import pytest
-from tests.support.gateway import running, wait_for
+from tests.support import raw_http
+from tests.support.gateway import running
 from tests.support.valkey import Valkey
 
 
@@ -35,28 +37,27 @@ def test_more_tokens_than_a_minute_allows_are_refused_by_name(gateway):
     assert (status, body["error"]["code"]) == (429, "token_rate_limited")
 
 
-def test_calls_at_the_same_time_are_counted_and_freed(gateway):
+async def test_calls_at_the_same_time_are_counted_and_freed(gateway):
     key = gateway.new_key("crowd", "--concurrency", "2")
-    gateway.cli("channel", "serve", "sandbox", "--model", "crowd-slow=sandbox-slow-100")
-    statuses = []
+    gateway.cli("channel", "serve", "sandbox", "--model", "crowd-hang=sandbox-hang")
+    body = json.dumps({"model": "crowd-hang", "messages": [{"role": "user", "content": "x"}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
 
-    def call():
-        statuses.append(gateway.chat("crowd-slow", key=key, max_tokens=12)[0])
+    async def status(wanted):
+        while True:
+            code, _, answer = await asyncio.to_thread(gateway.chat, "sandbox-chat", key=key)
+            if code == wanted:
+                return answer
 
-    threads = [threading.Thread(target=call) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    refused = wait_for(lambda: _refusal(gateway, key))
-    assert refused["code"] == "concurrency_limited"
-    for thread in threads:
-        thread.join()
-    assert statuses == [200, 200]
-    wait_for(lambda: gateway.chat("sandbox-chat", key=key)[0] == 200)
-
-
-def _refusal(gateway, key):
-    status, _, body = gateway.chat("sandbox-chat", key=key)
-    return body["error"] if status == 429 else None
+    async with asyncio.timeout(30):
+        async with raw_http.connect(gateway.port) as one, raw_http.connect(gateway.port) as two:
+            # Neither is ever answered, so both are in flight until their clients leave.
+            await one.send(head.encode() + body)
+            await two.send(head.encode() + body)
+            refused = await status(429)
+            assert refused["error"]["code"] == "concurrency_limited"
+            assert "2/2 on key 'crowd'" in refused["error"]["message"]
+        await status(200)
 
 
 @pytest.mark.postgres
