@@ -15,6 +15,8 @@ from tollway.upstream.transport import FaultKind, UpstreamFault
 HELD_MAX: Final = 256 * 1024
 """Body bytes held for a slow reader before reading from the upstream pauses."""
 
+_BLANKS: Final = b" \t"
+
 
 class Line(Protocol):
     """What an answer asks of the connection that fills it."""
@@ -31,39 +33,44 @@ class Line(Protocol):
 class Answer:
     """The UpstreamResponse of this client. Fields without a leading line in UpstreamResponse belong to the connection.
 
-    `status` is 0 until the head is here. `line` is the connection while the exchange goes on, None
+    `status` is 0 until the head is here, `lines` its headers as they were written. `line` is the connection while the exchange goes on, None
     once it is complete or has failed. `parts` is the body that has arrived, the connection's own list
     while the exchange goes on. `held` counts the bytes that have arrived since `parts` was taken.
     """
 
     __slots__ = (
         "_loop",
-        "_waiter",
         "complete",
         "fault",
-        "headers",
         "held",
         "line",
+        "lines",
         "parts",
         "status",
+        "waiter",
     )
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop, parts: list[bytes]) -> None:
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.lines: list[tuple[bytes, bytes]] = []
         self.line: Line | None = line
         self.parts = parts
         self.held = 0
         self.complete = False
         self.fault: tuple[FaultKind, str] | None = None
         self._loop = loop
-        self._waiter: asyncio.Future[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers in the order they came, their names in lower case."""
+        return [(name.lower(), value.rstrip(_BLANKS)) for name, value in self.lines]
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
-        for known, value in self.headers:
-            if known == name:
-                return value
+        for written, value in self.lines:
+            if written.lower() == name:
+                return value.rstrip(_BLANKS)
         return None
 
     async def head(self) -> None:
@@ -73,7 +80,7 @@ class Answer:
             try:
                 await change
             except BaseException:
-                self.abandon()
+                self.close()
                 raise
 
     def arrived(self) -> bytes | None:
@@ -88,17 +95,21 @@ class Answer:
 
     async def read_some(self) -> bytes:
         """All body bytes that have arrived since the last call, waiting for the first; b"" at the proper end."""
-        # The await stands here and not in a helper: each coroutine in between is run through on every wake.
         while not self.parts:
             if self.complete:
                 return b""
+            # Each coroutine between the reader's task and its future is run through on every wake: none is here.
             change = self.change()
             try:
                 await change
             except BaseException:
-                self.abandon()
+                self.close()
                 raise
-        return self._take()
+        parts = self.parts
+        if len(parts) > 1 or self.held > HELD_MAX:
+            return self._take()
+        self.held = 0
+        return parts.pop()
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamFault("too_large") beyond `limit` bytes, before reading them if declared."""
@@ -134,34 +145,29 @@ class Answer:
         self.wake()
 
     def change(self) -> asyncio.Future[None]:
-        """Done when something has changed: for one reader at a time, and not once the answer has failed."""
+        """Done when something has changed; whoever is interrupted while awaiting it closes the answer.
+
+        Raises UpstreamFault once the answer has failed, RuntimeError while somebody waits already.
+        """
         if self.fault is not None:
             self._raise(*self.fault)
-        if self._waiter is not None:
+        if self.waiter is not None:
             raise RuntimeError("a response has one reader at a time")
-        self._waiter = waiter = self._loop.create_future()
+        self.waiter = waiter = self._loop.create_future()
         return waiter
-
-    def abandon(self) -> None:
-        """The reader was cancelled while it waited."""
-        self._waiter = None
-        self.close()
 
     def wake(self) -> None:
         """Tell the reader, if one waits, that something has changed."""
-        waiter = self._waiter
+        waiter = self.waiter
         if waiter is not None:
-            self._waiter = None
+            self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
 
     def _take(self) -> bytes:
         parts = self.parts
-        if len(parts) == 1:
-            data = parts.pop()
-        else:
-            data = b"".join(parts)
-            parts.clear()
+        data = parts.pop() if len(parts) == 1 else b"".join(parts)
+        parts.clear()
         held, self.held = self.held, 0
         # Only beyond this size may the connection have paused.
         if held > HELD_MAX and self.line is not None:

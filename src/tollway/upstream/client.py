@@ -55,6 +55,7 @@ class Client:
             connection = await self._connection(pool, request, total_at, fresh=not request.replayable)
         answer = connection.begin(request, head, total_at)
         try:
+            # Not `answer.head()`: a coroutine in between would be made, and run through, for each request.
             while not answer.status:
                 await answer.change()
         except UpstreamFault:
@@ -62,7 +63,7 @@ class Client:
                 raise
             return await self._send_again(request, head, total_at)
         except BaseException:
-            answer.abandon()
+            answer.close()
             raise
         return answer
 

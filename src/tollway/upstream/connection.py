@@ -15,9 +15,16 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from tollway.upstream import wire
 from tollway.upstream.answer import HELD_MAX, Answer
 from tollway.upstream.transport import FaultKind, UpstreamRequest
+from tollway.upstream.wire import (
+    HEAD_MAX,
+    HEADERS_MAX,
+    INFORMATIONAL_MAX,
+    Refused,
+    ends_with_connection,
+    refuse_large_head,
+)
 
 WRITE_SLICE: Final = 64 * 1024
 """Request bodies beyond this are written in slices of it, as the upstream takes them."""
@@ -60,6 +67,7 @@ class Connection(asyncio.Protocol):
         "_heard_at",
         "_home",
         "_informational",
+        "_lines",
         "_loop",
         "_method",
         "_now",
@@ -130,11 +138,11 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         answer = self._answer = Answer(self, self._loop, self._parts)
         self.used += 1
+        self._lines = answer.lines
         self._method = request.method
         self._deadlines = deadlines = request.deadlines
         self._total_at = total_at
         self._wrote_at = now = self._now()
-        self._reusable = False
         self._barren = self._informational = 0
         body = request.body
         if len(body) <= WRITE_SLICE:
@@ -189,9 +197,10 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._heard_at = self._now()
-        size = self._fed = len(data)
-        if not answer.status and not self._barren:
-            self._plain = data.startswith(b"HTTP/1.1 ")
+        size = len(data)
+        if not answer.status:
+            self._fed = size
+            self._plain = not self._barren and data.startswith(b"HTTP/1.1 ")
         parts = self._parts
         before = len(parts)
         try:
@@ -204,10 +213,10 @@ class Connection(asyncio.Protocol):
             self._finish(answer)
         elif len(parts) == before:
             self._barren += size
-            if self._barren > wire.HEAD_MAX:
+            if self._barren > HEAD_MAX:
                 self.cut(
                     "too_large",
-                    f"the upstream sent more than {wire.HEAD_MAX} bytes of headers or chunk framing",
+                    f"the upstream sent more than {HEAD_MAX} bytes of headers or chunk framing",
                 )
                 return
         else:
@@ -217,7 +226,10 @@ class Connection(asyncio.Protocol):
             if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
                 self._reading_paused = True
                 self._transport.pause_reading()
-        answer.wake()
+        waiter = answer.waiter
+        if waiter is not None and not waiter.done():
+            answer.waiter = None
+            waiter.set_result(None)
 
     def eof_received(self) -> None:
         self._ended(None)
@@ -244,21 +256,39 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         answer = self._answer
         if answer is not None and answer.complete:
-            raise wire.Refused("the upstream sent more than one response")
+            raise Refused("the upstream sent more than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        answer = self._answer
-        # After the head these are trailers, which nobody downstream can read.
-        if answer is not None and not answer.status:
-            answer.headers.append((name.lower(), value.rstrip(b" \t")))
+        self._lines.append((name, value))
 
     def on_headers_complete(self) -> None:
         answer = self._answer
         if answer is None:
             return
-        status = self._parser.get_status_code()
-        if status >= 200 or not self._is_informational(answer, status):
-            self._begin_body(answer, status)
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200 and self._is_informational(answer, status):
+            return
+        lines = answer.lines
+        if len(lines) > HEADERS_MAX or self._barren + self._fed > HEAD_MAX:
+            refuse_large_head(lines)
+        # The parser can say the version only as a string it makes; most responses begin with it.
+        version = "1.1" if self._plain else parser.get_http_version()
+        self._until_close = ends_with_connection(self._method, status, version, lines)
+        answer.status = status
+        # What comes after the head are trailers, which nobody downstream can read.
+        self._lines = []
+        due = self._heard_at + self._deadlines.idle
+        if due < self._timer_at:
+            self._arm(due)
+        if self._unsent is not None and status >= 400:
+            # The upstream refused before it had read everything; the rest would be written for nothing.
+            self._unsent = None
+            self._spoiled = True
+        if self._method == "HEAD":
+            # The parser cannot know that no body follows, so this connection ends here, unused further.
+            answer.complete = True
+            self._reusable = False
 
     def on_message_complete(self) -> None:
         answer = self._answer
@@ -273,35 +303,10 @@ class Connection(asyncio.Protocol):
             return False
         self._plain = False
         self._informational += 1
-        if self._informational > wire.INFORMATIONAL_MAX:
-            raise wire.Refused(
-                f"the upstream sent more than {wire.INFORMATIONAL_MAX} informational responses"
-            )
-        answer.headers.clear()
+        if self._informational > INFORMATIONAL_MAX:
+            raise Refused(f"the upstream sent more than {INFORMATIONAL_MAX} informational responses")
+        answer.lines.clear()
         return True
-
-    def _begin_body(self, answer: Answer, status: int) -> None:
-        headers = answer.headers
-        if len(headers) > wire.HEADERS_MAX:
-            raise wire.Refused(f"the upstream sent more than {wire.HEADERS_MAX} headers", too_large=True)
-        if self._barren + self._fed > wire.HEAD_MAX:
-            size = sum(len(name) + len(value) + 4 for name, value in headers)
-            if size > wire.HEAD_MAX:
-                raise wire.Refused(f"the upstream's headers exceed {wire.HEAD_MAX} bytes", too_large=True)
-        # The parser can say the version only as a string it makes; most responses begin with it.
-        version = "1.1" if self._plain else self._parser.get_http_version()
-        self._until_close = wire.ends_with_connection(self._method, status, version, headers)
-        answer.status = status
-        due = self._heard_at + self._deadlines.idle
-        if due < self._timer_at:
-            self._arm(due)
-        if self._unsent is not None and status >= 400:
-            # The upstream refused before it had read everything; the rest would be written for nothing.
-            self._unsent = None
-            self._spoiled = True
-        if self._method == "HEAD":
-            # The parser cannot know that no body follows, so this connection ends here, unused further.
-            answer.complete = True
 
     def _finish(self, answer: Answer) -> None:
         """The response is here in full: the connection is free at once, whenever the body is pulled."""
@@ -312,7 +317,7 @@ class Connection(asyncio.Protocol):
         if self._method == "HEAD":
             parts.clear()
         answer.line = None
-        answer.parts = parts.copy()
+        answer.parts = parts.copy() if len(parts) < 2 else [b"".join(parts)]
         parts.clear()
         if self._reusable and self._unsent is None and transport.get_write_buffer_size() == 0:
             if self._reading_paused:
@@ -332,7 +337,7 @@ class Connection(asyncio.Protocol):
             self._reusable = False
             self._finish(answer)
             answer.wake()
-        elif isinstance(refusal := error.__context__, wire.Refused):
+        elif isinstance(refusal := error.__context__, Refused):
             self.cut("too_large" if refusal.too_large else "protocol", refusal.message)
         else:
             self.cut("protocol", f"the upstream's response is not HTTP/1.1: {error}")

@@ -85,7 +85,11 @@ class UpstreamResponse(Protocol):
     """A response whose head has arrived; its body is pulled. Always `close` it."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers in the order they came, their names in lower case."""
+        ...
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""

@@ -41,7 +41,6 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 _known_names: set[bytes] = set()
 _KNOWN_NAMES_MAX: Final = 1024
-_LENGTH: Final = b"\r\ncontent-length: %d\r\n\r\n"
 
 
 class Refused(Exception):
@@ -78,7 +77,7 @@ class Form:
             origin=origin, method="POST", target=target, headers=(*headers, (varying, b"")), body=b""
         )
         # The writer of all heads writes this one too; the value and the length are cut off its end.
-        self._start = request_head(empty, host_lines(origin)).removesuffix(_LENGTH % 0)
+        self._start = request_head(empty, host_lines(origin)).removesuffix(b"\r\ncontent-length: 0\r\n\r\n")
 
     def request(self, value: str, body: bytes) -> UpstreamRequest:
         """A request with `value` in the varying header. Raises ValueError unless it is printable ASCII."""
@@ -91,7 +90,7 @@ class Form:
             headers=self._headers,
             body=body,
             deadlines=self._deadlines,
-            head=b"%b%b%b" % (self._start, value.encode(), _LENGTH % len(body)),
+            head=b"%b%b\r\ncontent-length: %d\r\n\r\n" % (self._start, value.encode(), len(body)),
         )
 
 
@@ -154,8 +153,16 @@ def _check_name(name: bytes) -> None:
         _known_names.add(name)
 
 
+def refuse_large_head(headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises Refused for too many headers, or too many bytes of them."""
+    if len(headers) > HEADERS_MAX:
+        raise Refused(f"the upstream sent more than {HEADERS_MAX} headers", too_large=True)
+    if sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_MAX:
+        raise Refused(f"the upstream's headers exceed {HEAD_MAX} bytes", too_large=True)
+
+
 def ends_with_connection(method: str, status: int, version: str, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the end of the connection ends the body of this final response; header names are lower-case.
+    """Whether the end of the connection ends the body of this final response.
 
     Raises Refused. The parser has already refused what contradicts itself (both lengths, a repeated
     or malformed length); this refuses what it would let pass. A success in a content coding is
@@ -168,7 +175,8 @@ def ends_with_connection(method: str, status: int, version: str, headers: list[t
         raise Refused(f"the upstream answered with status {status}, which nobody asked for")
     length = coding = None
     chunked = False
-    for name, value in headers:
+    for written, value in headers:
+        name = written.lower()
         if name in _FRAMING:
             if name == b"content-length":
                 length = value
