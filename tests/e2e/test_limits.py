@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.support import raw_http
-from tests.support.gateway import running
+from tests.support.gateway import running, wait_for
 from tests.support.valkey import Valkey
 
 
@@ -37,10 +37,9 @@ def test_more_tokens_than_a_minute_allows_are_refused_by_name(gateway):
     assert (status, body["error"]["code"]) == (429, "token_rate_limited")
 
 
-async def test_calls_at_the_same_time_are_counted_and_freed(gateway):
+async def test_calls_at_the_same_time_are_counted_and_freed(gateway, upstream):
     key = gateway.new_key("crowd", "--concurrency", "2")
-    gateway.cli("channel", "serve", "sandbox", "--model", "crowd-hang=sandbox-hang")
-    body = json.dumps({"model": "crowd-hang", "messages": [{"role": "user", "content": "x"}]}).encode()
+    body = json.dumps({"model": "up-hang", "messages": [{"role": "user", "content": "x"}]}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
 
     async def status(wanted):
@@ -49,11 +48,13 @@ async def test_calls_at_the_same_time_are_counted_and_freed(gateway):
             if code == wanted:
                 return answer
 
-    async with asyncio.timeout(30):
+    before = upstream.stats()["in_flight"]
+    async with asyncio.timeout(60):
         async with raw_http.connect(gateway.port) as one, raw_http.connect(gateway.port) as two:
             # Neither is ever answered, so both are in flight until their clients leave.
             await one.send(head.encode() + body)
             await two.send(head.encode() + body)
+            await asyncio.to_thread(wait_for, lambda: upstream.stats()["in_flight"] >= before + 2)
             refused = await status(429)
             assert refused["error"]["code"] == "concurrency_limited"
             assert "2/2 on key 'crowd'" in refused["error"]["message"]
