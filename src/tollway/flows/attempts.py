@@ -69,7 +69,9 @@ class Attempt:
 
     async def more(self) -> bytes:
         """Read on: bytes for the client, after the tally has seen what they meant. Raises UpstreamFault, BadAnswer."""
-        chunk = await self.response.read_some()
+        chunk = self.response.arrived()
+        if chunk is None:
+            chunk = await self.response.read_some()
         if chunk:
             fed = self.relay.feed(chunk)
         else:

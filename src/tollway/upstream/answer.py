@@ -13,7 +13,7 @@ from typing import Final, NoReturn, Protocol
 from tollway.upstream.transport import FaultKind, UpstreamFault
 
 HELD_MAX: Final = 256 * 1024
-"""Body bytes held for a slow reader before reading from the upstream pauses."""
+"""Bytes of a response, its framing included, held for a slow reader before reading from the upstream pauses."""
 
 _BLANKS: Final = b" \t"
 

@@ -319,3 +319,47 @@ async def test_what_has_arrived_is_taken_at_once(client: Client):
         assert await response.read_some() == b"ab" * 500
         assert await response.read_some() == b""
         assert await response.read_some() == b""
+
+
+async def test_what_has_arrived_can_be_asked_for_without_waiting(client: Client):
+    more, end = asyncio.Event(), asyncio.Event()
+
+    async def script(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n")
+        await more.wait()
+        await peer.send(b"ab")
+        await end.wait()
+        await peer.send(b"cd")
+        await peer.until_gone()
+
+    async with serve(script) as server:
+        response = await client.send(server.request())
+        assert response.arrived() is None
+        more.set()
+        await eventually(lambda: response.parts)
+        assert response.arrived() == b"ab"
+        assert response.arrived() is None
+        end.set()
+        await eventually(lambda: response.complete)
+        assert [response.arrived() for _ in range(3)] == [b"cd", b"", b""]
+        response.close()
+        with pytest.raises(UpstreamFault) as raised:
+            response.arrived()
+        assert raised.value.kind == "closed"
+
+
+async def test_what_arrived_before_a_fault_is_told_before_it(client: Client):
+    async def script(peer):
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab")
+        peer.eof()
+        await peer.until_gone()
+
+    async with serve(script) as server:
+        response = await client.send(server.request())
+        await eventually(lambda: response.fault)
+        assert response.arrived() == b"ab"
+        with pytest.raises(UpstreamFault) as raised:
+            response.arrived()
+        assert raised.value.kind == "truncated"
