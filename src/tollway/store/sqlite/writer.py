@@ -33,8 +33,6 @@ from tollway.store.sqlite.connect import BUSY_MS, open_writer, patience, writing
 
 RETRY_SECONDS: Final = 0.25
 REOPEN_AFTER: Final = 20
-LOOKS_MAX: Final = 8
-"""Turns of the loop a batch waits at most while each brings more."""
 FAREWELL_TRIES: Final = 8
 """How often `close` tries to commit what is left."""
 
@@ -72,7 +70,6 @@ class Writer:
         self._jobs: list[Job] = []
         self._backlog: list[Pending] = []
         self._busy = self._called = self._closing = False
-        self._seen = self._looks = 0
         self._sick = False
         self._failures = 0
         self._known = OpenHolds()
@@ -120,7 +117,7 @@ class Writer:
     def _turn(self) -> None:
         """Take what has gathered, unless the thread has its turn; it calls again when that is over."""
         self._called = False
-        if self._busy or self._gathers():
+        if self._busy:
             return
         batch, jobs = self._outbox, self._jobs
         self._outbox, self._jobs = batch[BATCH_MAX:], []
@@ -131,22 +128,6 @@ class Writer:
         elif self._closing:
             self._busy = True
             self._inbox.put(None)
-
-    def _gathers(self) -> bool:
-        """Whether to wait for one more turn of the loop, because the last one brought more.
-
-        A commit costs as much for one operation as for ten. On a busy loop the next turn brings
-        more at once; on an idle one it is over in microseconds and brings none.
-        """
-        waiting = len(self._outbox)
-        if waiting <= self._seen or waiting >= BATCH_MAX or self._looks >= LOOKS_MAX:
-            self._seen = self._looks = 0
-            return False
-        self._seen = waiting
-        self._looks += 1
-        self._called = True
-        self._loop.call_soon(self._turn)
-        return True
 
     def _stage(self, batch: list[Pending], jobs: list[Job]) -> Staged | None:
         """Stage a batch of plain operations; None if all is for the thread."""
