@@ -108,8 +108,9 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
         attempt.close()
         ending = _left(error)
         gate.finish_later(settle(gate, call, held, attempt, ending))
-        if ending.failed_by != "client":
+        if ending.error_code == "draining":
             outlet.fail(_stopped())
+        # A mistake of ours goes on to where it is logged; it must not pass for a stop.
         raise
     if fault is not None:
         gate.fault(call.model.id, attempt.candidate.channel.id)
