@@ -29,6 +29,8 @@ from tollway.store.migrations import SCRIPTS, Scripts
 from tollway.store.postgres.store import PostgresStore
 from tollway.store.sqlite.store import FILE_NAME, SqliteStore
 
+HEAD = SCRIPTS.head
+NEXT = f"{int(HEAD) + 1:04}"
 BOTH = pytest.mark.parametrize("engine", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 
 
@@ -116,7 +118,7 @@ def test_the_revisions_are_those_alembic_finds() -> None:
 
 @BOTH
 def test_a_statement_never_hides_another_behind_an_empty_line(engine: str) -> None:
-    statements = SCRIPTS.statements("0001", engine)
+    statements = [one for name in SCRIPTS.revisions for one in SCRIPTS.statements(name, engine)]
     assert all(one.rstrip().endswith(";") for one in statements)
     if engine == "sqlite":
         assert all(sqlite3.complete_statement(one) for one in statements)
@@ -172,17 +174,17 @@ def next_scripts(tmp_path: Path) -> Scripts:
     folder = tmp_path / "migrations"
     shutil.copytree(migrations.HERE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     first = (folder / "versions" / "0001_first.py").read_text()
-    second = first.replace('revision = "0001"', 'revision = "0002"').replace(
-        "down_revision = None", 'down_revision = "0001"'
+    second = first.replace('revision = "0001"', f'revision = "{NEXT}"').replace(
+        "down_revision = None", f'down_revision = "{HEAD}"'
     )
-    (folder / "versions" / "0002_second.py").write_text(second)
+    (folder / "versions" / f"{NEXT}_next.py").write_text(second)
     for engine in ("sqlite", "postgresql"):
-        scripts = folder / "sql" / "0002" / engine
+        scripts = folder / "sql" / NEXT / engine
         scripts.mkdir(parents=True)
         (scripts / "1.sql").write_text(
             "CREATE TABLE extra (id INTEGER PRIMARY KEY);\n\nINSERT INTO extra (id) VALUES (7);\n"
         )
-    return Scripts(folder, ("0001", "0002"))
+    return Scripts(folder, (*SCRIPTS.revisions, NEXT))
 
 
 @BOTH
@@ -200,13 +202,13 @@ async def test_an_older_database_is_upgraded_with_its_data(
         await books_balance(store)
         await store.close()
     if engine == "sqlite":
-        copy = Path(settings.data) / f"{FILE_NAME}.before-0002"
+        copy = Path(settings.data) / f"{FILE_NAME}.before-{NEXT}"
         with sqlite3.connect(copy) as raw:
-            assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+            assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
             assert raw.execute("SELECT count(*) FROM call").fetchone() == (1,)
         raw.close()
         assert copy.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(UnknownSchema, match="newer than 0001"):
+    with pytest.raises(UnknownSchema, match=f"newer than {HEAD}"):
         await opened(settings)
 
 
@@ -216,12 +218,12 @@ async def test_a_failing_upgrade_changes_nothing_and_says_what_to_do(
 ) -> None:
     settings = fresh(engine)
     await born(settings)
-    broken = next_scripts.folder / "sql" / "0002" / engine / "2.sql"
+    broken = next_scripts.folder / "sql" / NEXT / engine / "2.sql"
     broken.write_text("CREATE TABLE account (id INTEGER);\n")
     with pytest.raises(UnknownSchema, match="half migrated.*restore the backup"):
         await opened(settings, next_scripts)
     store = await opened(settings)
-    assert await rows_of(store, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert await rows_of(store, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     await store.close()
 
 
@@ -234,7 +236,7 @@ REFUSED = {
     ),
     "a newer schema": (
         ("UPDATE alembic_version SET version_num = '9999'",),
-        "newer than 0001.*upgrade Tollway",
+        f"newer than {HEAD}.*upgrade Tollway",
         True,
     ),
     "no version": (("DELETE FROM alembic_version",), "half migrated.*0 schema versions", True),
@@ -299,7 +301,7 @@ async def test_four_processes_boot_together_on_an_empty_database(fresh: Callable
     outcomes = await asyncio.gather(*(process.communicate() for process in processes))
     assert [process.returncode for process in processes] == [0] * 4, outcomes
     store = await opened(settings)
-    assert await rows_of(store, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert await rows_of(store, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     await store.close()
 
 

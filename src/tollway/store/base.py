@@ -82,7 +82,10 @@ class CallRecord(Struct, frozen=True, kw_only=True):
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
-    """One send to one channel. `n` counts from 1 within a call; `status` is the upstream's, 0 if none came."""
+    """One send to one channel. `n` counts from 1 within a call; `status` is the upstream's, 0 if none came.
+
+    `dropped`: what a translated request could not say in the upstream's dialect, as paths and reasons.
+    """
 
     call_id: str
     n: int
@@ -94,6 +97,7 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     first_byte_ms: int | None
     cost: int | None
     created_at: int
+    dropped: tuple[str, ...] = ()
 
 
 class Settlement(Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def attempts(conn: Connection, call_id: str) -> list[AttemptRecord]:
     """A call's attempts in their order."""
     table = schema.attempt
     rows = conn.execute(select(table).where(table.c.call_id == call_id).order_by(table.c.n))
-    return [AttemptRecord(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's documented mapping of a row
+    return [_attempt(row) for row in rows]
 
 
 def page(
@@ -58,6 +58,12 @@ def use_of_key(conn: Connection, account_id: str, key_id: str) -> KeyUse:
     ).where(table.c.account_id == account_id, table.c.key_id == key_id)
     count, charged, last = conn.execute(query).one()
     return KeyUse(calls=count, charged=int(charged), last_used_at=last)
+
+
+def _attempt(row: Row[Any]) -> AttemptRecord:
+    fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented mapping of a row
+    fields["dropped"] = tuple(json.decode(row.dropped)) if row.dropped else ()
+    return AttemptRecord(**fields)
 
 
 def _call(row: Row[Any]) -> CallRecord:

@@ -131,7 +131,12 @@ def _routes(conn: Connection) -> dict[str, list[Route]]:
     for row in conn.execute(select(table).order_by(table.c.model_id, table.c.channel_id)):
         cost = None if row.cost is None else json.decode(row.cost)
         found.setdefault(row.model_id, []).append(
-            Route(channel_id=row.channel_id, upstream_model=row.upstream_model, cost=cost)
+            Route(
+                channel_id=row.channel_id,
+                upstream_model=row.upstream_model,
+                cost=cost,
+                options=json.decode(row.options),
+            )
         )
     return found
 

@@ -61,6 +61,7 @@ def attempt_row(record: AttemptRecord) -> tuple[Value, ...]:
         record.first_byte_ms,
         record.cost,
         record.created_at,
+        encode(record.dropped).decode() if record.dropped else None,
     )
 
 

@@ -41,11 +41,15 @@ class Channel(Struct, frozen=True, kw_only=True):
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """A model on a channel: what the upstream calls it, and what it costs us per meter (or None: unknown)."""
+    """A model on a channel: what the upstream calls it, and what it costs us per meter (or None: unknown).
+
+    `options`: what is special about the model there, such as how it takes a wish for thought.
+    """
 
     channel_id: str
     upstream_model: str
     cost: dict[str, int] | None = None
+    options: dict[str, object] = {}
 
 
 class Model(Struct, frozen=True, kw_only=True):
