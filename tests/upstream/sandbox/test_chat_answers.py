@@ -342,7 +342,7 @@ def test_refusal_and_filter(sandbox):
         (question("sandbox-chat", temperature=3), 400, "temperature", "invalid_value"),
         (question("sandbox-chat", stop=list("abcde")), 400, "stop", "invalid_value"),
         (question("sandbox-chat", tools=[{"type": "function"}]), 400, "tools[0].function.name", "missing_required_parameter"),
-        (question("sandbox-chat", tools=[{"type": "spanner"}]), 400, "tools[0]", "invalid_value"),
+        (question("sandbox-chat", tools=[{"type": "spanner"}]), 400, "tools[0].type", "invalid_value"),
         (question("sandbox-chat", tool_choice={"type": "spanner"}), 400, "tool_choice", "invalid_value"),
         (question("sandbox-chat", response_format={"type": "json_schema"}), 400, "response_format", None),
         (question("sandbox-nonesuch"), 404, "model", "model_not_found"),
@@ -355,3 +355,27 @@ def test_bad_requests(sandbox, body, status, param, code):
     error = answer.json()["error"]
     assert (answer.status, error["param"], error["code"]) == (status, param, code)
     assert error["type"] == "invalid_request_error" and error["message"]
+
+
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+RESULT = {"role": "tool", "tool_call_id": "a", "content": "rain"}
+ASKED = {"role": "user", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "status"),
+    [
+        ([ASKED, CALLED, RESULT], 200),
+        ([ASKED, CALLED, RESULT, ASKED, CALLED, RESULT, ASKED], 200),
+        ([ASKED, RESULT], 400),
+        ([ASKED, CALLED, {**RESULT, "tool_call_id": "b"}], 400),
+        ([ASKED, CALLED, RESULT, RESULT], 400),
+        ([ASKED, CALLED], 400),
+        ([ASKED, CALLED, ASKED, RESULT], 400),
+    ],
+)
+def test_calls_are_answered_where_they_were_made(sandbox, messages, status):
+    assert sandbox.fetch(post({"model": "sandbox-chat", "messages": messages})).status == status

@@ -105,7 +105,7 @@ def test_upgrades_are_declined(sandbox):
         (b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000, 431),
         (b"GET /" + b"a" * 70_000, 431),
         (get("/"), 404),
-        (get("/v1/completions"), 404),
+        (get("/v1/completions"), 405),
         (get(CHAT), 405),
         (get("/v1/models", "DELETE"), 405),
         (get("/sandbox/reset"), 405),

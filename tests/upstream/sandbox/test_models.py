@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from tollway.upstream.sandbox import faults, minds, models, refusals
-from tollway.upstream.sandbox.mouths.openai_chat import quirks
+from tollway.upstream.sandbox.mouths.anthropic import quirks as anthropic
+from tollway.upstream.sandbox.mouths.gemini import quirks as gemini
+from tollway.upstream.sandbox.mouths.openai_chat import quirks as chat
+from tollway.upstream.sandbox.mouths.openai_responses import quirks as responses
 
 DOCS = Path(__file__).parents[3] / "docs" / "sandbox.md"
-ODD = {*faults.FAULTS, *refusals.REFUSALS, *quirks.QUIRKS, "sandbox-empty-choice"}
+QUIRKS = {name for mouth in (anthropic, chat, gemini, responses) for name in mouth.QUIRKS}
+ODD = {*faults.FAULTS, *refusals.REFUSALS, *QUIRKS, "sandbox-empty-choice"}
 IDS = [model.id for model in models.MODELS]
 
 
@@ -28,7 +32,7 @@ def test_every_special_mind_belongs_to_a_model():
 @pytest.mark.parametrize("model", models.MODELS, ids=lambda model: model.id)
 def test_rows_are_complete(model):
     assert models.find(model.id).model.id == model.id
-    assert model.kind == "chat" and model.description and model.capabilities
+    assert model.kind in ("chat", "embedding") and model.description and model.capabilities
     assert 0 < model.output_max <= model.context
 
 

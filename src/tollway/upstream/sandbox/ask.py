@@ -14,6 +14,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 AttachmentKind = Literal["image", "audio", "file"]
 PieceKind = Literal["reasoning", "text", "refusal", "call", "input"]
+Mark = Literal["", "5m", "1h"]
 
 
 class Attachment(Struct, frozen=True):
@@ -24,21 +25,26 @@ class Attachment(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True):
-    """One message. `weight` is its prompt tokens; `source` names the tool whose result it is."""
+    """One message. `weight` is its prompt tokens; `source` names the tool whose result it is.
+
+    `mark`: how long the caller wants everything up to here to be cached, where it says so.
+    """
 
     role: Role
     text: str
     weight: int
     attachments: tuple[Attachment, ...] = ()
     source: str = ""
+    mark: Mark = ""
 
 
 class Tool(Struct, frozen=True):
-    """A tool on offer. A custom tool takes any text and has no schema."""
+    """A tool on offer. A custom tool takes any text and has no schema. `space`: the namespace it is in."""
 
     name: str
     schema: Any
     custom: bool = False
+    space: str = ""
 
 
 class Choice(Struct, frozen=True):
@@ -70,6 +76,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     n: int = 1
     seed: int = 0
     effort: str = "medium"
+    marked: bool = False
+    """Whether the dialect caches only what is marked, not whatever it has seen before."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -89,6 +97,17 @@ class Call(Struct, frozen=True):
     name: str
     input: str
     custom: bool
+    space: str = ""
+
+
+class Citation(Struct, frozen=True):
+    """What a stretch of the text rests on. `start` and `end` count characters."""
+
+    start: int
+    end: int
+    title: str
+    url: str
+    quote: str
 
 
 class Piece(Struct, frozen=True, gc=False):
@@ -100,15 +119,36 @@ class Piece(Struct, frozen=True, gc=False):
 
 
 class Spoken(Struct, frozen=True):
-    """One choice of an answer. Every piece is one token; opening a tool call is one token too."""
+    """One choice of an answer. Every piece is one token; opening a tool call is one token too.
+
+    `stop`: the stop sequence that ended it. `redacted`: the reasoning happened and may not be shown.
+    """
 
     pieces: tuple[Piece, ...]
     calls: tuple[Call, ...]
     finish: Finish
+    stop: str = ""
+    redacted: bool = False
+    citations: tuple[Citation, ...] = ()
 
     def said(self, kind: PieceKind, call: int = 0) -> str:
         """All text of one kind, of one tool call where it matters."""
         return "".join(piece.text for piece in self.pieces if piece.kind == kind and piece.call == call)
+
+    def opened(self) -> list[int]:
+        """Which of `calls` were begun before the answer ended."""
+        return [piece.call for piece in self.pieces if piece.kind == "call"]
+
+    def segments(self) -> list[list[Piece]]:
+        """Neighbouring pieces of one kind, a tool call and its input together."""
+        found: list[list[Piece]] = []
+        for piece in self.pieces:
+            before = found[-1][-1] if found else None
+            if before and piece.kind != "call" and piece.kind in (before.kind, "input"):
+                found[-1].append(piece)
+            else:
+                found.append([piece])
+        return found
 
     def tokens(self, kind: PieceKind | None = None) -> int:
         """How many tokens, of one kind or of all."""

@@ -17,6 +17,7 @@ from tollway.upstream.sandbox.ask import Refused
 from tollway.upstream.sandbox.player import Player
 from tollway.upstream.sandbox.records import Outcome, Record
 from tollway.upstream.sandbox.request import Request
+from tollway.upstream.sandbox.routes import heavy
 from tollway.upstream.sandbox.service import Service
 from tollway.upstream.sandbox.steps import Steps
 
@@ -24,7 +25,6 @@ BODY_MAX: Final = 64 * 1024 * 1024
 HEAD_MAX: Final = 64 * 1024
 IDLE_SECONDS: Final = 75
 _PIPELINED_MAX: Final = 16
-_OFF_LOOP: Final = 1024 * 1024
 _WRITE_HIGH: Final = 64 * 1024
 
 
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         if len(self._queue) == _PIPELINED_MAX - 1:
             self._transport.resume_reading()
         record = self._record = self._service.receive(request)
-        if len(request.body) <= _OFF_LOOP:
+        if not heavy(request):
             self._play(request, self._service.respond(request, record))
             return
         # Reading and counting a large body takes long enough to hold up everybody else.

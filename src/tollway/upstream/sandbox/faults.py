@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 from tollway.core.json import encode
 from tollway.upstream.sandbox.ask import Refused
 from tollway.upstream.sandbox.mouths.base import Frame
-from tollway.upstream.sandbox.refusals import REFUSALS, RETRY_SECONDS
-from tollway.upstream.sandbox.scene import SSE, Scene, behave, in_one_piece, streamed
+from tollway.upstream.sandbox.refusals import OVERLOADED, QUOTA, REFUSALS, RETRY_SECONDS
+from tollway.upstream.sandbox.scene import OPENING_TOKENS, Scene, behave, in_one_piece, streamed
 from tollway.upstream.sandbox.steps import (
     JSON,
     Data,
@@ -98,7 +99,7 @@ def _flaky(scene: Scene) -> Steps:
 
 def _leaking(scene: Scene) -> Refused:
     return Refused(
-        400, f"Cannot serve this request with credential {scene.authorization!r}.", code="bad_request"
+        400, f"Cannot serve this request with credential {scene.credential!r}.", code="bad_request"
     )
 
 
@@ -112,15 +113,11 @@ def _leak_stream(scene: Scene) -> Steps:
 
 def _midstream(scene: Scene, error: Refused, *, tokens: bool = True) -> Steps:
     """An in-band error, after the opening or as the first event; a whole answer is 200 with an error."""
-    frame = scene.mouth.in_band_error(error)
     if not scene.streamed:
+        frame = scene.mouth.failed_whole(scene.saying, error)
         return whole(200, scene.headers(JSON), encode(frame.payload))
-    return streamed(scene, _then(scene.opening() if tokens else iter(()), frame))
-
-
-def _then(frames: Iterator[Frame], last: Frame) -> Iterator[Frame]:
-    yield from frames
-    yield last
+    opening = scene.opening() if tokens else iter(())
+    return streamed(scene, chain(opening, scene.mouth.failed_stream(scene.saying, error)))
 
 
 def _slow(scene: Scene) -> Steps:
@@ -204,9 +201,9 @@ def _bad_json(scene: Scene) -> Steps:
     yield scene.stream_head()
     tokens = 0
     for frame in scene.frames():
-        tokens += frame.tokens
+        before, tokens = tokens, tokens + frame.tokens
         data = scene.data(frame)
-        if frame.tokens and tokens == 3:
+        if before < OPENING_TOKENS <= tokens:
             data = Data(data.payload[: len(data.payload) // 2] + b"\n\n", data.tokens)
         yield data
 
@@ -218,7 +215,7 @@ def _gzip(scene: Scene) -> Steps:
         body = squeeze.compress(scene.body()) + squeeze.flush()
         yield from whole(200, (*scene.headers(JSON), encoded), body, scene.saying.tokens)
         return
-    yield Head(200, (*scene.headers(SSE), encoded))
+    yield Head(200, (*scene.stream_headers(), encoded))
     for frame in scene.frames():
         data = scene.data(frame)
         yield Data(squeeze.compress(data.payload) + squeeze.flush(zlib.Z_SYNC_FLUSH), data.tokens)
@@ -227,14 +224,15 @@ def _gzip(scene: Scene) -> Steps:
 
 def _crlf(scene: Scene) -> Steps:
     """Legal server-sent events that few upstreams send: the whole answer is an ordinary one."""
-    if not scene.streamed:
+    if not scene.streamed or not scene.mouth.events:
         yield from behave(scene)
         return
     yield scene.stream_head()
     yield Data(b": SANDBOX PROCESSING\r\n\r\n")
     for frame in scene.frames():
         data = scene.data(frame)
-        yield Data(data.payload.replace(b"data: ", b"data:", 1).rstrip(b"\n") + b"\r\n\r\n", data.tokens)
+        lines = data.payload.replace(b"data: ", b"data:", 1).splitlines()
+        yield Data(b"\r\n".join(line for line in lines if line) + b"\r\n\r\n", data.tokens)
         if frame.tokens:
             yield Data(b"event: ping\r\n\r\n")
 
@@ -290,6 +288,8 @@ FAULTS: Final[dict[str, Fault]] = {
     "sandbox-big-line": _big_line,
     "sandbox-cookie": _cookie,
     "sandbox-first-error": lambda scene: _midstream(scene, _IN_BAND, tokens=False),
+    "sandbox-first-overloaded": lambda scene: _midstream(scene, OVERLOADED, tokens=False),
+    "sandbox-first-quota": lambda scene: _midstream(scene, QUOTA, tokens=False),
     "sandbox-midstream-error": lambda scene: _midstream(scene, _IN_BAND),
 }
 """Models whose bytes are wrong, whatever the dialect. Error statuses are in `refusals.py`."""

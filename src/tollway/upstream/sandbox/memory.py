@@ -6,10 +6,20 @@ import hashlib
 from collections import OrderedDict
 from typing import Final
 
+from msgspec import Struct
+
 from tollway.core.json import encode
 from tollway.upstream.sandbox.ask import Ask
 
 _PREFIXES_MAX: Final = 10_000
+
+
+class Cached(Struct, frozen=True):
+    """Prompt tokens that were read from a cache, and written to it for five minutes or an hour."""
+
+    read: int = 0
+    written_5m: int = 0
+    written_1h: int = 0
 
 
 class Memory:
@@ -24,20 +34,33 @@ class Memory:
         self._flaky_calls += 1
         return self._flaky_calls % 2 == 1
 
-    def cached_tokens(self, ask: Ask) -> int:
-        """Prompt tokens of the longest run of first messages seen before; remembers all of them."""
+    def cached(self, ask: Ask) -> Cached:
+        """What of the prompt was seen before, and what of it is remembered from now on.
+
+        Read is the longest run of first messages that is known. All prefixes are remembered, or in a
+        dialect that caches on demand those that are marked; written is what marks ask for and is new.
+        """
         chain = hashlib.blake2b(encode(ask.tools), digest_size=16)
         weight = ask.tools_weight
-        cached = 0
+        read = hour = end = 0
         for turn in ask.turns:
-            chain.update(encode(turn))
+            chain.update(encode((turn.role, turn.text, turn.weight, turn.attachments, turn.source)))
             weight += turn.weight
-            prefix = chain.digest()
-            if prefix in self._prefixes:
-                cached = weight
-                self._prefixes.move_to_end(prefix)
-            else:
-                self._prefixes[prefix] = None
+            if self._knows(chain.digest(), remember=bool(turn.mark) or not ask.marked):
+                read = weight
+            if turn.mark:
+                end = weight
+            if turn.mark == "1h":
+                hour = weight
         while len(self._prefixes) > _PREFIXES_MAX:
             self._prefixes.popitem(last=False)
-        return cached
+        long = max(0, hour - read)
+        return Cached(read, max(0, end - read) - long, long)
+
+    def _knows(self, prefix: bytes, *, remember: bool) -> bool:
+        if prefix in self._prefixes:
+            self._prefixes.move_to_end(prefix)
+            return True
+        if remember:
+            self._prefixes[prefix] = None
+        return False

@@ -12,11 +12,20 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from tollway.core.json import encode
-from tollway.upstream.sandbox import models, schema, tokens
-from tollway.upstream.sandbox.ask import Ask, AttachmentKind, Call, Finish, JsonFormat, Piece, Spoken
+from tollway.upstream.sandbox import agent, models, schema, tokens
+from tollway.upstream.sandbox.ask import (
+    Ask,
+    AttachmentKind,
+    Citation,
+    Finish,
+    JsonFormat,
+    Piece,
+    Spoken,
+)
+from tollway.upstream.sandbox.thought import Thought
 from tollway.upstream.sandbox.tools import wanted
 
 ANSWER_MAX: Final = 262_144
@@ -38,6 +47,10 @@ _VERBS: Final[tuple[tuple[AttachmentKind, str], ...]] = (
     ("audio", "hear"),
     ("file", "read"),
 )
+_SOURCE: Final = "https://example.com/sandbox"
+_QUOTE: Final = "A sandbox model answers the same question in the same words."
+# Characters of several bytes before the end of the citation: offsets in bytes and in characters differ.
+_CITED: Final = "According to the handbook \N{EM DASH} \N{LEFT DOUBLE QUOTATION MARK}same question, same words\N{RIGHT DOUBLE QUOTATION MARK}."
 # Each word is one token together with the space before it, see tokens.py.
 _WORDS: Final = (
     "the",
@@ -57,16 +70,6 @@ _WORDS: Final = (
 )
 
 
-class Thought(Struct, frozen=True):
-    """One choice before it is cut into tokens."""
-
-    text: str = ""
-    reasoning: str = ""
-    refusal: str = ""
-    calls: tuple[Call, ...] = ()
-    finish: Finish = "stop"
-
-
 Mind = Callable[[Ask, models.Found, int], Thought]
 """A mind is given the ask, the model by the name used, and which choice it is to make."""
 
@@ -79,17 +82,25 @@ def think(ask: Ask, found: models.Found) -> tuple[Spoken, ...]:
 
 
 def _spoken(ask: Ask, thought: Thought, limit: int) -> Spoken:
-    text = _stopped(thought.text, ask.stops)
+    text, stop = _stopped(thought.text, ask.stops)
     pieces = tuple(islice(_pieces(thought, text), limit + 1))
-    finish: Finish = "stop" if text != thought.text else thought.finish
+    finish: Finish = "stop" if stop else thought.finish
     if len(pieces) > limit:
-        return Spoken(pieces[:limit], thought.calls, "length")
-    return Spoken(pieces, thought.calls, finish)
+        pieces, finish, stop = pieces[:limit], "length", ""
+    if not thought.citations:
+        return Spoken(pieces, thought.calls, finish, stop, thought.redacted)
+    said = sum(len(piece.text) for piece in pieces if piece.kind == "text")
+    cited = tuple(one for one in thought.citations if one.end <= said)
+    return Spoken(pieces, thought.calls, finish, stop, thought.redacted, cited)
 
 
-def _stopped(text: str, stops: tuple[str, ...]) -> str:
-    cuts = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(cuts)] if cuts else text
+def _stopped(text: str, stops: tuple[str, ...]) -> tuple[str, str]:
+    """The text before the first stop sequence in it, and that sequence."""
+    cuts = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not cuts:
+        return text, ""
+    at, stop = min(cuts, key=lambda cut: cut[0])
+    return text[:at], stop
 
 
 def _pieces(thought: Thought, text: str) -> Iterator[Piece]:
@@ -168,6 +179,20 @@ def reasoning(ask: Ask, found: models.Found, choice: int) -> Thought:
     return Thought(answer.text, _prose(effort), answer.refusal, answer.calls, answer.finish)
 
 
+def redacted(ask: Ask, found: models.Found, choice: int) -> Thought:
+    """Reason, and show nothing of it."""
+    return replace(reasoning(ask, found, choice), redacted=True)
+
+
+def citing(ask: Ask, found: models.Found, choice: int) -> Thought:
+    """Answer from one source, and cite it."""
+    answer = chat(ask, found, choice)
+    if answer.calls or ask.format is not None:
+        return answer
+    cited = Citation(0, len(_CITED), "The sandbox handbook \N{EN DASH} models", _SOURCE, _QUOTE)
+    return replace(answer, text=f"{_CITED} {answer.text}", citations=(cited,))
+
+
 def echo(ask: Ask, _found: models.Found, _choice: int) -> Thought:
     """The last user message, exactly."""
     return Thought(text=ask.last_user_text)
@@ -206,6 +231,11 @@ def eager(ask: Ask, found: models.Found, choice: int) -> Thought:
     return Thought(calls=calls, finish="tool_calls") if calls else chat(ask, found, choice)
 
 
+def interleaved(ask: Ask, found: models.Found, choice: int) -> Thought:
+    """Call every tool on offer, and say something too."""
+    return replace(eager(ask, found, choice), text="I am calling all of these tools at once.")
+
+
 @lru_cache(maxsize=8)
 def _prose(length: int) -> str:
     """Exactly `length` tokens of meaningless sentences, ten words each."""
@@ -218,6 +248,8 @@ def _prose(length: int) -> str:
 
 MINDS: Final[dict[str, Mind]] = {
     "sandbox-reasoning": reasoning,
+    "sandbox-redacted": redacted,
+    "sandbox-citation": citing,
     "sandbox-echo": echo,
     "sandbox-long": long,
     "sandbox-tokens": counted,
@@ -225,6 +257,18 @@ MINDS: Final[dict[str, Mind]] = {
     "sandbox-refusal": refusal,
     "sandbox-filter": filtered,
     "sandbox-empty-choice": silent,
+    "sandbox-reasoning-field": reasoning,
+    "sandbox-think-tags": reasoning,
     "sandbox-tool-index": eager,
+    "sandbox-tool-index-one": eager,
+    "sandbox-tool-no-id": eager,
+    "sandbox-tool-repeat": eager,
+    "sandbox-tool-split-name": eager,
+    "sandbox-tool-whole": eager,
+    "sandbox-tool-object": eager,
+    "sandbox-tool-no-arguments": eager,
+    "sandbox-tool-stop": eager,
+    "sandbox-interleaved": interleaved,
+    "sandbox-agent": agent.work,
 }
 """Models that do not think as `chat` does."""

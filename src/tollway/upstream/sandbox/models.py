@@ -14,10 +14,11 @@ from msgspec import Struct
 _CONTEXT: Final = 1_000_000
 _CHAT: Final = ("streaming", "tools", "json_schema", "vision", "audio_input", "file_input", "logprobs")
 _TEXT: Final = ("streaming",)
+_AGENT_OUTPUT: Final = 262_144
 
 
 class SandboxModel(Struct, frozen=True, kw_only=True):
-    """One model. `kind`: what it produces ("chat"). `context` and `output_max` are tokens.
+    """One model. `kind`: what it produces ("chat" or "embedding"). `context` and `output_max` are tokens.
 
     `misbehaves`: whether it breaks the protocol, or answers with an error, on purpose.
     """
@@ -70,6 +71,30 @@ _GOOD: Final = (
     ),
     _good("sandbox-refusal", "Refuses: refusal text and no content"),
     _good("sandbox-filter", "Is stopped by a content filter half-way"),
+    _good(
+        "sandbox-redacted",
+        "Reasons as sandbox-reasoning does and shows nothing of it",
+        output_max=8_192,
+        capabilities=(*_CHAT, "reasoning"),
+    ),
+    _good("sandbox-citation", "Answers from a source and cites it", capabilities=_CHAT),
+    _good(
+        "sandbox-picky",
+        "Takes no temperature, top_p, stop or max_tokens in OpenAI's dialects",
+        capabilities=_CHAT,
+    ),
+    _good(
+        "sandbox-agent",
+        "Reads and edits a file with the tools of a coding agent",
+        output_max=_AGENT_OUTPUT,
+        capabilities=_CHAT,
+    ),
+    SandboxModel(
+        id="sandbox-embed",
+        kind="embedding",
+        description="Embeds texts: those that share words are near",
+        capabilities=("embeddings",),
+    ),
 )
 
 _MISBEHAVING: Final = {
@@ -83,7 +108,8 @@ _MISBEHAVING: Final = {
     "sandbox-429-date": "429 with Retry-After as an HTTP date two seconds ahead",
     "sandbox-429-body": "429 with the delay only in the error's text",
     "sandbox-500": "500: an internal error",
-    "sandbox-503": "503: overloaded",
+    "sandbox-503": "503, or Anthropic's 529: overloaded",
+    "sandbox-quota": "No credits left: 429 insufficient_quota, 402 or 429",
     "sandbox-flaky": "500 on the first and every other request after it",
     "sandbox-leak": "400 whose text repeats the Authorization header",
     "sandbox-leak-stream": "An in-band error whose text repeats the Authorization header",
@@ -113,16 +139,42 @@ _MISBEHAVING: Final = {
     "sandbox-cookie": "Set-Cookie and provider headers on a good answer",
     # wrong content
     "sandbox-first-error": "200 whose first event is an error",
+    "sandbox-first-overloaded": "200 whose first event says overloaded",
+    "sandbox-first-quota": "200 whose first event says that no credits are left",
     "sandbox-midstream-error": "200 with an error event after three tokens",
     "sandbox-empty-choice": "Finishes without any content",
     "sandbox-after-finish": "More content after the finish reason",
     "sandbox-wrong-model": "Another model name, and an id that changes",
     "sandbox-tool-index": "Tool calls without their index",
+    "sandbox-tool-index-one": "Tool calls counted from 1",
+    "sandbox-tool-no-id": "Tool calls with an empty id",
+    "sandbox-tool-repeat": "The id and name of a tool call in each of its deltas",
+    "sandbox-tool-split-name": "The name of a tool call in two deltas",
+    "sandbox-tool-whole": "Each tool call in one delta",
+    "sandbox-tool-object": "Tool arguments as an object, not as text",
+    "sandbox-tool-no-arguments": "Tool calls without any arguments, not even {}",
+    "sandbox-tool-stop": "Finishes with stop although there are tool calls",
+    "sandbox-interleaved": "Fragments of several tool calls, and text, taking turns",
+    "sandbox-malformed-call": "Finishes because the model called a tool wrongly",
+    "sandbox-no-finish": "An end marker without a finish reason",
+    "sandbox-null-content": "Deltas and messages with null in every field that is not used",
+    "sandbox-azure": "A first chunk without choices, id or model, and filter results in the others",
+    "sandbox-moderation": "One more chunk after the usage, with usage null",
+    "sandbox-reasoning-field": "Reasoning in fields of compatible providers",
+    "sandbox-think-tags": "Reasoning inside the content, in think tags",
+    "sandbox-double-start": "The first event twice",
+    "sandbox-spliced": "A second message that begins inside the first",
+    "sandbox-rotating-ids": "Another item id in every event",
+    "sandbox-done-marker": "[DONE] in a dialect that has no such end",
     # wrong usage
     "sandbox-no-usage": "Never reports usage",
     "sandbox-bad-usage": "Usage with negative, text and fractional counts",
     "sandbox-bad-usage-absurd": "Usage with counts of 2^63 and more",
     "sandbox-double-usage": "Running usage totals on every chunk",
+    "sandbox-usage-finish": "Usage with the finish reason, and nowhere else",
+    "sandbox-usage-groq": "Usage in x_groq, with the finish reason",
+    "sandbox-usage-empty": "Usage without any counts",
+    "sandbox-late-usage": "First all input as uncached, the right counts only at the end",
 }
 
 MODELS: Final[tuple[SandboxModel, ...]] = (

@@ -5,6 +5,7 @@ Tests hold it against what a gateway recorded and billed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from typing import Any, Final, Literal
 
@@ -16,6 +17,7 @@ from tollway.upstream.sandbox.request import Request
 KEPT: Final = 1_000
 """How many past calls are remembered one by one."""
 _BODY_KEPT: Final = 1_048_576
+_KEY: Final = re.compile(r"([?&]key=)[^&]*")
 _SECRET: Final = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"})
 
 Outcome = Literal["in_flight", "completed", "cancelled", "broken"]
@@ -73,7 +75,7 @@ class Records:
                 body = request.body.decode("utf-8", "replace")
         self._last = {
             "method": request.method,
-            "path": request.target,
+            "path": _KEY.sub(r"\1***", request.target),
             "headers": {name: _masked(name, value) for name, value in request.headers.items()},
             "body": body,
             "body_bytes": len(request.body),

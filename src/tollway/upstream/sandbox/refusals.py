@@ -14,6 +14,16 @@ def _rate(message: str, *headers: tuple[str, str]) -> Refused:
     return Refused(429, message, type="requests", code="rate_limit_exceeded", headers=headers)
 
 
+OVERLOADED: Final = Refused(
+    503, "The engine is currently overloaded.", type="service_unavailable_error", code="server_is_overloaded"
+)
+QUOTA: Final = Refused(
+    429,
+    "You exceeded your current quota, please check your plan and billing details.",
+    type="insufficient_quota",
+    code="insufficient_quota",
+)
+
 REFUSALS: Final[dict[str, Refused]] = {
     "sandbox-400": Refused(
         400,
@@ -35,10 +45,6 @@ REFUSALS: Final[dict[str, Refused]] = {
     "sandbox-500": Refused(
         500, "The server had an error while processing your request.", type="server_error"
     ),
-    "sandbox-503": Refused(
-        503,
-        "The engine is currently overloaded.",
-        type="service_unavailable_error",
-        code="server_is_overloaded",
-    ),
+    "sandbox-503": OVERLOADED,
+    "sandbox-quota": QUOTA,
 }

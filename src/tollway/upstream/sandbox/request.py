@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 from msgspec import Struct
 
 from tollway.upstream.sandbox.ask import Refused
@@ -25,3 +27,8 @@ class Request(Struct, kw_only=True):
     def path(self) -> str:
         """The path without the query."""
         return self.target.partition("?")[0]
+
+    def query(self, name: str) -> str:
+        """A parameter of the query, or nothing."""
+        query = self.target.partition("?")[2]
+        return dict(parse_qsl(query)).get(name, "") if query else ""

@@ -16,16 +16,20 @@ from tollway.upstream.sandbox.steps import JSON, Data, Head, Headers, Steps, who
 OPENING_TOKENS: Final = 3
 """How many tokens a stream delivers before it breaks."""
 SSE: Final[Headers] = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
+_JSON_STREAM: Final[Headers] = (("content-type", "application/json; charset=UTF-8"),)
 
 
 class Scene(Struct, frozen=True, kw_only=True):
-    """`behaviour`: the model's name, or its family's; `numbers`: those in the name. `clock`: Unix seconds."""
+    """`behaviour`: the model's name, or its family's; `numbers`: those in the name. `clock`: Unix seconds.
+
+    `credential`: what the caller sent to be let in, with its scheme.
+    """
 
     mouth: Mouth
     saying: Saying
     behaviour: str
     numbers: tuple[int, ...]
-    authorization: str
+    credential: str
     memory: Memory
     clock: Callable[[], float]
 
@@ -41,7 +45,7 @@ class Scene(Struct, frozen=True, kw_only=True):
         """The first events: three tokens, or all of them if there are fewer; never the finish."""
         tokens = 0
         for frame in self.frames():
-            if frame.part not in ("start", "token") or tokens == OPENING_TOKENS:
+            if frame.part not in ("start", "token") or tokens >= OPENING_TOKENS:
                 return
             tokens += frame.tokens
             yield frame
@@ -56,14 +60,19 @@ class Scene(Struct, frozen=True, kw_only=True):
 
     def headers(self, base: Headers) -> Headers:
         """Response headers of a good answer."""
-        return (*base, ("x-request-id", f"req_{self.saying.stamp.id}"))
+        name = self.mouth.id_header
+        return (*base, (name, f"req_{self.saying.stamp.id}")) if name else base
+
+    def stream_headers(self) -> Headers:
+        return self.headers(SSE if self.mouth.events else _JSON_STREAM)
 
     def stream_head(self) -> Head:
-        return Head(200, self.headers(SSE))
+        return Head(200, self.stream_headers())
 
     def refuse(self, error: Refused) -> Steps:
         """An error response."""
-        return whole(error.status, self.headers((*JSON, *error.headers)), self.mouth.refuse(error))
+        refusal = self.mouth.refuse(error)
+        return whole(refusal.status, self.headers(refusal.headers), refusal.body)
 
 
 def behave(scene: Scene) -> Steps:
@@ -80,4 +89,5 @@ def streamed(scene: Scene, frames: Iterator[Frame]) -> Steps:
 
 def in_one_piece(scene: Scene) -> Steps:
     """The whole answer, whatever was asked for."""
-    return whole(200, scene.headers(JSON), scene.body(), scene.saying.tokens)
+    frame = scene.mouth.whole(scene.saying, scene.behaviour)
+    return whole(200, scene.headers(JSON), encode(frame.payload), frame.tokens)

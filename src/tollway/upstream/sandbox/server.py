@@ -17,11 +17,14 @@ class SandboxServer:
 
     `clock`: Unix seconds for `created`; without it every answer's time is invented from its request,
     so that the same request gets the same bytes. `inspect`: whether GET /sandbox/stats and
-    /sandbox/last and POST /sandbox/reset are served.
+    /sandbox/last and POST /sandbox/reset are served. `account`: servers with different ones do not
+    accept each other's signatures, as two accounts at a provider.
     """
 
-    def __init__(self, *, clock: Callable[[], float] | None = None, inspect: bool = True) -> None:
-        self._service = Service(clock, inspect=inspect)
+    def __init__(
+        self, *, clock: Callable[[], float] | None = None, inspect: bool = True, account: str = ""
+    ) -> None:
+        self._service = Service(clock, inspect=inspect, account=account)
         self._connections: set[Connection] = set()
         self._closing = False
         self._server: asyncio.Server | None = None

@@ -6,45 +6,46 @@ import hashlib
 import time
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import unquote
 
-from tollway.upstream.sandbox import models
+from tollway.upstream.sandbox import listing, models, routes
 from tollway.upstream.sandbox.ask import Ask, Refused
 from tollway.upstream.sandbox.faults import perform
-from tollway.upstream.sandbox.memory import Memory
+from tollway.upstream.sandbox.listing import EPOCH
+from tollway.upstream.sandbox.memory import Cached, Memory
 from tollway.upstream.sandbox.minds import think
-from tollway.upstream.sandbox.mouths.base import Mouth, Saying, Stamp
-from tollway.upstream.sandbox.mouths.openai_chat.mouth import OpenAIChat
+from tollway.upstream.sandbox.mouths.base import Mouth, Saying, Stamp, Work
 from tollway.upstream.sandbox.records import Record, Records
 from tollway.upstream.sandbox.request import Request
 from tollway.upstream.sandbox.scene import Scene
-from tollway.upstream.sandbox.steps import JSON, Steps, json_response, whole
+from tollway.upstream.sandbox.signing import Signer
+from tollway.upstream.sandbox.steps import Steps, json_response, whole
 
 BAD_KEY: Final = "sandbox-bad-key"
 """The only key that is not accepted."""
-EPOCH: Final = 1_735_689_600
-"""Where invented times start: 1 January 2025, UTC."""
+_KEYS: Final = ("authorization", "x-api-key", "x-goog-api-key")
 _YEAR: Final = 31_536_000
 
 _INSPECTED: Final = {"/sandbox/stats": "GET", "/sandbox/last": "GET", "/sandbox/reset": "POST"}
-_MOUTHS: Final[dict[str, Mouth]] = {"/chat/completions": OpenAIChat()}
-"""Paths by their end, so that any prefix serves as a base URL."""
 
 
 class Service:
     """Answers requests. `clock` gives Unix seconds for `created`; without it times are invented from the request.
 
     `inspect`: whether /sandbox/* is served; it shows the last request to anybody who can connect.
+    `account`: whose signatures are made and accepted here.
     """
 
-    def __init__(self, clock: Callable[[], float] | None, *, inspect: bool) -> None:
+    def __init__(self, clock: Callable[[], float] | None, *, inspect: bool, account: str = "") -> None:
         self.records = Records()
         self._memory = Memory()
         self._clock = clock
         self._inspect = inspect
+        self._signer = Signer(account)
 
     def receive(self, request: Request) -> Record | None:
         """Take note of a request that has arrived; a record if it asks for an answer of a model."""
-        if request.method != "POST" or _mouth(request.path) is None:
+        if request.method != "POST" or routes.find(request, self._signer) is None:
             return None
         if self._inspect:
             self.records.remember(request)
@@ -52,7 +53,7 @@ class Service:
 
     def respond(self, request: Request, record: Record | None) -> Steps:
         """The steps of the answer. All heavy work is done when this returns, so it may run on a thread."""
-        mouth = _mouth(request.path)
+        mouth = routes.find(request, self._signer)
         try:
             if request.fault is not None:
                 raise request.fault
@@ -62,36 +63,34 @@ class Service:
                 raise _wrong_method("POST")
             return self._answer(mouth, request, record)
         except Refused as error:
-            body = (mouth or _MOUTHS["/chat/completions"]).refuse(error)
-            return whole(error.status, (*JSON, *error.headers), body)
+            refusal = (mouth or routes.speaks(request, self._signer)).refuse(error)
+            return whole(refusal.status, refusal.headers, refusal.body)
 
     def _answer(self, mouth: Mouth, request: Request, record: Record) -> Steps:
         _check_key(request)
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refused(415, "Compressed request bodies are not supported.")
-        ask = mouth.read(request.body)
+        ask = mouth.read(request)
         record.model = ask.model[:128]
         record.streamed = ask.streamed
-        found = models.find(ask.model)
-        if found is None:
-            text = f"The model `{ask.model[:128]}` does not exist or you do not have access to it."
-            raise Refused(404, text, code="model_not_found", param="model")
+        found = _model(ask.model, mouth.work)
         record.prompt_tokens = ask.prompt_tokens
         _check_context(ask, found.model.context)
         behaviour = models.behaviour(found)
+        caches = behaviour == "sandbox-cache" and mouth.work == "chat"
         return perform(
             Scene(
                 mouth=mouth,
                 saying=Saying(
                     ask=ask,
-                    choices=think(ask, found),
+                    choices=think(ask, found) if mouth.work == "chat" else (),
                     stamp=self._stamp(request.body),
                     model=ask.model,
-                    cached=self._memory.cached_tokens(ask) if behaviour == "sandbox-cache" else None,
+                    cached=self._memory.cached(ask) if caches else Cached(),
                 ),
                 behaviour=behaviour,
                 numbers=found.numbers,
-                authorization=request.headers.get("authorization", ""),
+                credential=_credential(request),
                 memory=self._memory,
                 clock=self._clock or time.time,
             )
@@ -106,20 +105,13 @@ class Service:
         path = request.path
         if self._inspect and path in _INSPECTED:
             return self._inspected(request)
-        if path.endswith("/models"):
+        before, listed, name = path.rpartition("/models")
+        if listed and (
+            not name or (name.startswith("/") and len(name) > 1 and not before.endswith("/models"))
+        ):
             _check_key(request)
             _check_method(request, "GET")
-            return json_response({"object": "list", "data": [_described(model) for model in models.MODELS]})
-        before, found, name = path.rpartition("/models/")
-        if found and name and not before.endswith("/models"):
-            _check_key(request)
-            _check_method(request, "GET")
-            known = models.find(name)
-            if known is None:
-                raise Refused(
-                    404, f"The model '{name[:128]}' does not exist.", code="model_not_found", param="model"
-                )
-            return json_response(_described(known.model))
+            return json_response(listing.answer(request, unquote(name[1:])))
         raise Refused(404, f"Invalid URL ({request.method} {path[:256]})")
 
     def _inspected(self, request: Request) -> Steps:
@@ -134,16 +126,34 @@ class Service:
         return json_response({"reset": True})
 
 
-def _mouth(path: str) -> Mouth | None:
-    return next((mouth for end, mouth in _MOUTHS.items() if path.endswith(end)), None)
+def _model(name: str, work: Work) -> models.Found:
+    """The model of that name, if it does that work. Those that misbehave do any."""
+    found = models.find(name)
+    if found is None:
+        text = f"The model `{name[:128]}` does not exist or you do not have access to it."
+        raise Refused(404, text, code="model_not_found", param="model")
+    kind = "embedding" if work == "embedding" else "chat"
+    if found.model.kind != kind and not found.model.misbehaves:
+        raise Refused(
+            400, f"The model `{name}` is not made for this.", code="model_not_supported", param="model"
+        )
+    return found
 
 
-def _described(model: models.SandboxModel) -> dict[str, object]:
-    return {"id": model.id, "object": "model", "created": EPOCH, "owned_by": "tollway-sandbox"}
+def _credential(request: Request) -> str:
+    """What the caller sent to be let in, as it was sent."""
+    headers = request.headers
+    for name in _KEYS:
+        if name in headers:
+            return headers[name]
+    return request.query("key")
 
 
 def _check_key(request: Request) -> None:
-    if request.headers.get("authorization", "").removeprefix("Bearer ") == BAD_KEY:
+    """Where several credentials are sent the dedicated header counts, as at Anthropic's."""
+    headers = request.headers
+    found = headers.get("x-api-key") or headers.get("x-goog-api-key") or _credential(request)
+    if found.removeprefix("Bearer ") == BAD_KEY:
         raise Refused(401, "Incorrect API key provided.", code="invalid_api_key")
 
 

@@ -50,7 +50,9 @@ def wanted(ask: Ask, choice: int, *, all_of_them: bool = False) -> tuple[Call, .
         return ()
     chosen = list(ask.tools) if all_of_them else _chosen(ask)
     most = _CALLS_MAX if ask.parallel else 1
-    return tuple(_call(ask, tool, f"{choice}.{number}") for number, tool in enumerate(chosen[:most]))
+    return tuple(
+        _call(ask, tool, f"{len(ask.turns)}.{choice}.{number}") for number, tool in enumerate(chosen[:most])
+    )
 
 
 def _chosen(ask: Ask) -> list[Tool]:
@@ -73,10 +75,14 @@ def _mentions(text: str, spoken: frozenset[str], name: str) -> bool:
 
 
 def _call(ask: Ask, tool: Tool, place: str) -> Call:
-    text = ask.turns[-1].text
-    given = text if tool.custom else encode(_arguments(tool)).decode()
+    given = ask.turns[-1].text if tool.custom else encode(_arguments(tool)).decode()
+    return call(tool, given, place)
+
+
+def call(tool: Tool, given: str, place: str) -> Call:
+    """A call of `tool` with that input. Its id depends on nothing but these."""
     name = hashlib.blake2b(f"{tool.name}\0{given}\0{place}".encode("utf-8", "replace"), digest_size=12)
-    return Call(f"call_{name.hexdigest()}", tool.name, given, tool.custom)
+    return Call(f"call_{name.hexdigest()}", tool.name, given, tool.custom, tool.space)
 
 
 def _arguments(tool: Tool) -> object:

@@ -1,6 +1,6 @@
 """What a mouth is: a dialect's reader and writer, as the rest of the sandbox sees it.
 
-A mouth turns a body into an Ask and what was thought into frames. A frame is one event of a stream,
+A mouth turns a request into an Ask and what was thought into frames. A frame is one event of a stream,
 or a whole answer; it says what part of the answer it is, so that faults can be placed without
 knowing the dialect ("after three tokens", "before the end").
 """
@@ -13,8 +13,13 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from tollway.upstream.sandbox.ask import Ask, Refused, Spoken
+from tollway.upstream.sandbox.memory import Cached
+from tollway.upstream.sandbox.request import Request
+from tollway.upstream.sandbox.steps import Headers
 
 Part = Literal["start", "token", "finish", "usage", "done", "error", "whole"]
+"""start: opens or closes a piece of the answer; done: the end marker, whatever else it carries."""
+Work = Literal["chat", "count", "embedding"]
 
 
 class Frame(Struct, frozen=True):
@@ -33,24 +38,56 @@ class Stamp(Struct, frozen=True):
 
 
 class Saying(Struct, frozen=True, kw_only=True):
-    """Everything a mouth needs to answer. `model`: the name it signs with; `cached`: prompt tokens seen before."""
+    """Everything a mouth needs to answer. `model`: the name it signs with."""
 
     ask: Ask
     choices: tuple[Spoken, ...]
     stamp: Stamp
     model: str
-    cached: int | None = None
+    cached: Cached = Cached()
 
     @property
     def tokens(self) -> int:
         """Everything generated, over all choices."""
         return sum(spoken.tokens() for spoken in self.choices)
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """What of that was reasoning."""
+        return sum(spoken.tokens("reasoning") for spoken in self.choices)
+
+
+class Refusal(Struct, frozen=True):
+    """An error response in a dialect's own words."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
 
 class Mouth(Protocol):
-    """A dialect. `quirk` is the name of a model that misuses the dialect on purpose, or of any other."""
+    """A dialect. `quirk` is the name of a model that misuses the dialect on purpose, or of any other.
 
-    def read(self, body: bytes) -> Ask:
+    A mouth may belong to one request and remember how far its stream has got: `encode` is called once
+    for each frame, in order.
+    """
+
+    @property
+    def work(self) -> Work:
+        """What its requests are for."""
+        ...
+
+    @property
+    def id_header(self) -> str:
+        """The response header that names an answer; empty if the dialect has none."""
+        ...
+
+    @property
+    def events(self) -> bool:
+        """Whether its streams are server-sent events."""
+        ...
+
+    def read(self, request: Request) -> Ask:
         """The request in our words. Raises Refused."""
         ...
 
@@ -62,14 +99,18 @@ class Mouth(Protocol):
         """The answer in one piece."""
         ...
 
-    def in_band_error(self, error: Refused) -> Frame:
-        """An error inside an answer that began with status 200."""
+    def failed_stream(self, saying: Saying, error: Refused) -> Iterator[Frame]:
+        """What ends a stream that began with status 200 and cannot go on."""
+        ...
+
+    def failed_whole(self, saying: Saying, error: Refused) -> Frame:
+        """An error as the body of a response with status 200."""
         ...
 
     def encode(self, frame: Frame) -> bytes:
         """The bytes of a frame on the wire."""
         ...
 
-    def refuse(self, error: Refused) -> bytes:
-        """The body of an error response."""
+    def refuse(self, error: Refused) -> Refusal:
+        """An error response."""
         ...

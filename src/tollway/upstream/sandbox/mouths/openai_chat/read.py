@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from tollway.core.json import encode
 from tollway.upstream.sandbox import attachments, tokens
 from tollway.upstream.sandbox.ask import Ask, Attachment, Choice, JsonFormat, Refused, Role, Tool, Turn
+from tollway.upstream.sandbox.mouths import openai, reading
+from tollway.upstream.sandbox.mouths.reading import string
 
-T = TypeVar("T")
 Count = Annotated[int, Meta(ge=1)]
 Content = str | list[dict[str, Any]] | None
 
@@ -94,28 +93,11 @@ class ChatAsk(Ask, frozen=True, kw_only=True):
 
 _decode: Final = msgspec.json.Decoder(Body).decode
 _ROLES: Final[dict[str, Role]] = {"developer": "system", "function": "tool"}
-_WHERE: Final = re.compile(r" - at `\$\.?([^`]*)`$")
-_REQUIRED: Final = re.compile(r"missing required field `(\w+)`")
 
 
 def read(body: bytes) -> ChatAsk:
     """The request. Raises Refused with OpenAI's status, code and param."""
-    try:
-        return _ask(_decode(body))
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Refused(400, "We could not parse the JSON body of your request.") from None
-    except RecursionError:
-        raise Refused(400, "The body nests too deep.") from None
-
-
-def _invalid(text: str) -> Refused:
-    where = _WHERE.search(text)
-    missing = _REQUIRED.search(text)
-    param = missing[1] if missing else where[1] if where else None
-    what = f"Missing required parameter: '{param}'." if missing else f"Invalid request: {text}"
-    return Refused(400, what, param=param, code="missing_required_parameter" if missing else "invalid_value")
+    return _ask(reading.read_body(body, _decode, openai.explain))
 
 
 def _ask(body: Body) -> ChatAsk:
@@ -124,12 +106,14 @@ def _ask(body: Body) -> ChatAsk:
     choice, allowed = _choice(body.tool_choice)
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     options = body.stream_options
+    openai.check_picky(body, "temperature", "top_p", "stop", "max_tokens")
+    _check_pairs(body.messages)
     return ChatAsk(
         model=body.model,
         turns=tuple(_turn(message, names) for message in body.messages),
         streamed=bool(body.stream),
         tools=offered if allowed is None else tuple(tool for tool in offered if tool.name in allowed),
-        tools_weight=_weight(body),
+        tools_weight=reading.weight_of(body.tools, body.response_format),
         choice=choice,
         parallel=body.parallel_tool_calls is not False,
         format=_format(body.response_format),
@@ -143,10 +127,28 @@ def _ask(body: Body) -> ChatAsk:
     )
 
 
-def _weight(body: Body) -> int:
-    """Tokens of `tools` and `response_format` as compact JSON."""
-    extras = [value for value in (body.tools, body.response_format) if value]
-    return sum(tokens.count(encode(value).decode()) for value in extras)
+def _check_pairs(messages: list[_Message]) -> None:
+    """Every tool call is answered right after it was made, and nothing else is."""
+    asked: set[str] = set()
+    for at, message in enumerate(messages):
+        if message.role == "tool":
+            if message.tool_call_id not in asked:
+                text = (
+                    "Messages with role 'tool' must be a response to a preceding message with 'tool_calls'."
+                )
+                raise openai.bad_value(text, f"messages[{at}].role")
+            asked.discard(message.tool_call_id)
+            continue
+        if asked:
+            break
+        if message.tool_calls:
+            asked = {call.id for call in message.tool_calls}
+    if asked:
+        text = (
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(sorted(asked))}"
+        )
+        raise openai.bad_value(text, "messages")
 
 
 def _call_name(call: _Call) -> str:
@@ -156,17 +158,17 @@ def _call_name(call: _Call) -> str:
 
 def _turn(message: _Message, names: dict[str, str]) -> Turn:
     text, attached = _content(message.content)
-    weight = tokens.TURN_TOKENS + tokens.count(text) + tokens.ATTACHMENT_TOKENS * len(attached)
+    extra = 0
     for call in message.tool_calls or ():
         given = (call.function.arguments if call.function else "") + (
             call.custom.input if call.custom else ""
         )
-        weight += tokens.count(_call_name(call)) + tokens.count(given)
+        extra += tokens.count(_call_name(call)) + tokens.count(given)
     source = names.get(message.tool_call_id or "", message.name or "")
     role = _ROLES.get(message.role) or message.role
     assert role != "developer"
     assert role != "function"
-    return Turn(role, text, weight, attached, source)
+    return reading.turn(role, (text,), attached, extra=extra, source=source)
 
 
 def _content(content: Content) -> tuple[str, tuple[Attachment, ...]]:
@@ -178,7 +180,7 @@ def _content(content: Content) -> tuple[str, tuple[Attachment, ...]]:
     for part in content:
         kind = part.get("type")
         if kind in ("text", "refusal"):
-            texts.append(_string(part, kind))
+            texts.append(string(part, kind))
         elif kind in _ATTACHMENTS:
             inner = part.get(kind)
             attached.append(_attachment(kind, inner if isinstance(inner, dict) else {}))
@@ -192,36 +194,19 @@ _ATTACHMENTS: Final = ("image_url", "input_audio", "file")
 
 def _attachment(kind: str, inner: dict[str, Any]) -> Attachment:
     if kind == "image_url":
-        return attachments.image(_string(inner, "url"))
+        return attachments.image(string(inner, "url"))
     if kind == "input_audio":
-        return attachments.audio(_string(inner, "data"), _string(inner, "format"))
-    return attachments.file(
-        _string(inner, "filename") or _string(inner, "file_id"), _string(inner, "file_data")
-    )
-
-
-def _string(source: dict[str, Any], name: str) -> str:
-    value = source.get(name)
-    return value if type(value) is str else ""
+        return attachments.audio(string(inner, "data"), string(inner, "format"))
+    return attachments.file(string(inner, "filename") or string(inner, "file_id"), string(inner, "file_data"))
 
 
 def _tool(given: dict[str, Any], at: int) -> Tool:
-    tool = _converted(given, _Tool, f"tools[{at}]")
+    tool = reading.converted(given, _Tool, f"tools[{at}]", openai.explain)
     if tool.type == "custom" and tool.custom is not None and tool.custom.name:
         return Tool(tool.custom.name, None, custom=True)
     if tool.type == "function" and tool.function is not None and tool.function.name:
         return Tool(tool.function.name, tool.function.parameters)
-    where = f"tools[{at}].{tool.type}.name"
-    raise Refused(
-        400, f"Missing required parameter: '{where}'.", param=where, code="missing_required_parameter"
-    )
-
-
-def _converted(given: dict[str, Any], kind: type[T], where: str) -> T:
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise Refused(400, f"Invalid '{where}': {error}", param=where, code="invalid_value") from None
+    raise openai.missing(f"tools[{at}].{tool.type}.name")
 
 
 def _choice(given: str | dict[str, Any] | None) -> tuple[Choice, frozenset[str] | None]:
@@ -233,7 +218,7 @@ def _choice(given: str | dict[str, Any] | None) -> tuple[Choice, frozenset[str] 
     kind = given.get("type")
     inner = given.get(kind) if isinstance(kind, str) else None
     if kind in ("function", "custom") and isinstance(inner, dict):
-        return Choice("required", _string(inner, "name")), None
+        return Choice("required", string(inner, "name")), None
     if kind == "allowed_tools" and isinstance(inner, dict):
         listed = inner.get("tools")
         names = [_allowed_name(one) for one in listed] if isinstance(listed, list) else []
@@ -243,13 +228,13 @@ def _choice(given: str | dict[str, Any] | None) -> tuple[Choice, frozenset[str] 
 
 def _allowed_name(one: Any) -> str:
     inner = one.get(one.get("type")) if isinstance(one, dict) else None
-    return _string(inner, "name") if isinstance(inner, dict) else ""
+    return string(inner, "name") if isinstance(inner, dict) else ""
 
 
 def _format(given: dict[str, Any] | None) -> JsonFormat | None:
     if given is None:
         return None
-    form = _converted(given, _Format, "response_format")
+    form = reading.converted(given, _Format, "response_format", openai.explain)
     if form.type == "text":
         return None
     if form.type == "json_object":

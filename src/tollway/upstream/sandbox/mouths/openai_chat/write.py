@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, Final
-from zlib import crc32
 
 from tollway.core.json import encode
-from tollway.upstream.sandbox.ask import Piece, Refused, Spoken
+from tollway.upstream.sandbox.ask import Piece, Spoken
+from tollway.upstream.sandbox.mouths import openai
 from tollway.upstream.sandbox.mouths.base import Frame, Saying
 from tollway.upstream.sandbox.mouths.openai_chat.read import ChatAsk
 
@@ -27,9 +27,9 @@ def usage(saying: Saying) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": saying.tokens,
         "total_tokens": prompt + saying.tokens,
-        "prompt_tokens_details": {"cached_tokens": saying.cached or 0, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": saying.cached.read, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": sum(spoken.tokens("reasoning") for spoken in saying.choices),
+            "reasoning_tokens": saying.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -57,11 +57,11 @@ def _choice(saying: Saying, index: int, spoken: Spoken) -> dict[str, Any]:
         "role": "assistant",
         "content": spoken.said("text") if _has_text(spoken) else None,
         "refusal": spoken.said("refusal") or None,
-        "annotations": [],
+        "annotations": _annotations(spoken),
     }
-    if spoken.tokens("reasoning"):
+    if spoken.tokens("reasoning") and not spoken.redacted:
         message["reasoning_content"] = spoken.said("reasoning")
-    opened = [piece.call for piece in spoken.pieces if piece.kind == "call"]
+    opened = spoken.opened()
     if opened:
         message["tool_calls"] = [_whole_call(spoken, number) for number in opened]
     return {
@@ -70,6 +70,22 @@ def _choice(saying: Saying, index: int, spoken: Spoken) -> dict[str, Any]:
         "logprobs": _logprobs(saying, spoken.pieces),
         "finish_reason": spoken.finish,
     }
+
+
+def _annotations(spoken: Spoken) -> list[dict[str, Any]]:
+    """What the text rests on. Places count characters."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "start_index": cited.start,
+                "end_index": cited.end,
+                "title": cited.title,
+                "url": cited.url,
+            },
+        }
+        for cited in spoken.citations
+    ]
 
 
 def _has_text(spoken: Spoken) -> bool:
@@ -93,6 +109,8 @@ def stream(saying: Saying) -> Iterator[Frame]:
             if piece is not None:
                 yield Frame("token", _piece_chunk(saying, index, piece), 1)
     for index, spoken in enumerate(saying.choices):
+        if spoken.citations:
+            yield Frame("start", chunk(saying, index, {"annotations": _annotations(spoken)}))
         yield Frame("finish", chunk(saying, index, {}, finish=spoken.finish))
     if _asked(saying).include_usage:
         yield usage_frame(saying)
@@ -138,7 +156,7 @@ def _delta(spoken: Spoken, piece: Piece) -> dict[str, Any]:
     if piece.kind == "text":
         return {"content": piece.text}
     if piece.kind == "reasoning":
-        return {"reasoning_content": piece.text}
+        return {} if spoken.redacted else {"reasoning_content": piece.text}
     if piece.kind == "refusal":
         return {"refusal": piece.text}
     call = spoken.calls[piece.call]
@@ -159,38 +177,12 @@ def _logprobs(saying: Saying, pieces: tuple[Piece, ...]) -> dict[str, Any] | Non
     top = _asked(saying).top_logprobs
     if top is None:
         return None
-    content = [_logprob(piece.text, top) for piece in pieces if piece.kind == "text"]
-    refusal = [_logprob(piece.text, top) for piece in pieces if piece.kind == "refusal"]
+    content = [openai.logprob(piece.text, top) for piece in pieces if piece.kind == "text"]
+    refusal = [openai.logprob(piece.text, top) for piece in pieces if piece.kind == "refusal"]
     return {"content": content or None, "refusal": refusal or None}
-
-
-def _logprob(token: str, top: int) -> dict[str, Any]:
-    best = -(crc32(token.encode("utf-8", "replace")) % 400) / 1000
-    others = [(f"{token[:1]}{rank}", best - 1.5 * rank) for rank in range(1, top)]
-    ranked = [(token, best), *others][:top]
-    return {**_scored(token, best), "top_logprobs": [_scored(*one) for one in ranked]}
-
-
-def _scored(token: str, logprob: float) -> dict[str, Any]:
-    return {"token": token, "logprob": round(logprob, 6), "bytes": list(token.encode("utf-8", "replace"))}
-
-
-def in_band_error(error: Refused) -> Frame:
-    """The error as an event of a stream, or as a body with status 200."""
-    return Frame("error", _envelope(error))
 
 
 def encode_frame(frame: Frame) -> bytes:
     """An event of a stream."""
     body = b"[DONE]" if frame.payload is None else encode(frame.payload)
     return b"data: " + body + b"\n\n"
-
-
-def refuse(error: Refused) -> bytes:
-    """The body of an error response."""
-    return encode(_envelope(error))
-
-
-def _envelope(error: Refused) -> dict[str, Any]:
-    inner = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return {"error": inner}

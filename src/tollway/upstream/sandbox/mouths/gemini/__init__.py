@@ -1,0 +1,1 @@
+"""Gemini, as an upstream speaks it: contents in, chunks of whole responses out, thoughts signed."""
