@@ -353,10 +353,11 @@ def size_of(event: Event) -> int:
         return _utf8(event.text)
     if type(event) is Grew:
         return event.size
-    return _start_size(event.part) if type(event) is PartStarted else 0
+    return size_of_part(event.part) if type(event) is PartStarted else 0
 
 
-def _start_size(part: Part) -> int:
+def size_of_part(part: Part) -> int:
+    """Bytes of generated content a part holds."""
     match part:
         case Text() | Refusal() | Reasoning():
             return _utf8(part.text)

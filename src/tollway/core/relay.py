@@ -7,7 +7,7 @@ that no client sees the end of an answer before the ledger has it.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Event
@@ -39,6 +39,11 @@ class Relay(Protocol):
     streamed: bool
     """Whether bytes go out before the end; a whole answer leaves by `close` alone."""
     content_type: bytes
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        """After `close`: the whole answer as the client has it, where its dialect has an object for that; else None."""
+        ...
 
     def feed(self, chunk: bytes) -> Fed:
         """Take body bytes as they came. Raises BadAnswer."""

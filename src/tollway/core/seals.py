@@ -59,6 +59,11 @@ def unwrap_base64(text: str, home: str) -> Seal:
     return Seal(home, text)
 
 
+def carried(body: bytes) -> bool:
+    """Whether a body may carry wrapped seals: sure where it says no."""
+    return PREFIX.encode() in body or _PREFIX_BASE64.encode() in body
+
+
 def usable(seal: Seal | None, dialect: str, scope: str) -> bool:
     """Whether a channel of this dialect and scope may be sent the seal; an unknown scope is given the chance."""
     if seal is None or seal.origin != dialect:

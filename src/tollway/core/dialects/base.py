@@ -124,7 +124,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     `token`: the call's random token, of which every id is made, so that ids agree throughout an
     answer; "" keeps the upstream's id. `model`: what the client asked for; "" keeps the upstream's
     name. `created`: Unix seconds. `include_usage`: whether a Chat client wants the usage chunk.
-    `request`: shown where a dialect repeats it (Responses). `version`: Anthropic's API version.
+    `request`: shown where a dialect repeats it (Responses). `echo`: members to be shown as the client
+    sent them, because something else was asked upstream. `version`: Anthropic's API version.
     """
 
     token: str = ""
@@ -132,6 +133,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     created: int = 0
     include_usage: bool = True
     request: Request | None = None
+    echo: dict[str, Any] = {}
     version: str = "2023-06-01"
 
 

@@ -46,6 +46,7 @@ _KINDS: Final[dict[str, FaultKind]] = {
     "not_found": "not_found",
     "insufficient_credits": "credits",
     "key_budget_exceeded": "credits",
+    "project_budget_exceeded": "credits",
     "call_cap_exceeded": "credits",
     "idempotency_in_progress": "conflict",
     "idempotency_mismatch": "invalid_request",

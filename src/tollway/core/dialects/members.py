@@ -14,12 +14,12 @@ from tollway.core.exchange import Extras
 
 def refuse(path: str, why: str) -> GatewayError:
     """The error for a member whose value makes no sense."""
-    return GatewayError("invalid_value", f"{path or 'the body'} {why}", param=path or None)
+    return GatewayError("invalid_value", f"{path!r} {why}" if path else f"the body {why}", param=path or None)
 
 
 def missing(path: str) -> GatewayError:
     """The error for a member that must be there."""
-    return GatewayError("missing_field", f"{path} is required", param=path)
+    return GatewayError("missing_field", f"The field {path!r} is missing", param=path)
 
 
 def obj(value: object, path: str) -> dict[str, Any]:

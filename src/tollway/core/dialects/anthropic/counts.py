@@ -9,7 +9,7 @@ from tollway.core.dialects.counting import count
 from tollway.core.exchange import Usage
 
 NAME: Final = "anthropic"
-_COST: Final = ("cost", "cost_details")
+PRICE: Final = ("cost", "cost_details")
 
 
 def read_counts(usage: dict[str, Any]) -> Usage:
@@ -33,7 +33,7 @@ def read_counts(usage: dict[str, Any]) -> Usage:
         reasoning=count(usage.get("output_tokens_details"), "thinking_tokens", odd),
         tool_requests=requests,
         anomalous=bool(odd),
-        extras={NAME: {name: value for name, value in usage.items() if name not in _COST}},
+        extras={NAME: {name: value for name, value in usage.items() if name not in PRICE}},
     )
 
 

@@ -386,7 +386,7 @@ class Writer:
         out.append({"type": "content_block_start", "index": index, "content_block": shown})
         if signature:
             out.append(_delta(index, {"type": "signature_delta", "signature": signature}))
-        elif block.get("type") == "text":
+        elif block.get("type") == "text" and "text" in block:
             out[-1] = {**out[-1], "content_block": {**block, "text": ""}}
             out.append(_delta(index, {"type": "text_delta", "text": block["text"]}))
         out.append({"type": "content_block_stop", "index": index})

@@ -36,7 +36,8 @@ def _grounded(grounding: dict[str, Any], data: bytes) -> list[Citation]:
         segment = support.get("segment") if type(support) is dict else None
         if type(segment) is not dict:
             continue
-        for index in support.get("groundingChunkIndices") or ():
+        indices = support.get("groundingChunkIndices")
+        for index in indices if type(indices) is list else ():
             known = type(chunks) is list and type(index) is int and 0 <= index < len(chunks)
             chunk = chunks[index] if known and type(chunks) is list else {}
             web = chunk.get("web") or chunk.get("retrievedContext") if type(chunk) is dict else None

@@ -22,6 +22,12 @@ from tollway.core.json import encode
 SENTINEL: Final = "skip_thought_signature_validator"
 """Accepted by Gemini in place of the signature of a call it did not make."""
 _FILES: Final = ("gs://", "files/", "https://generativelanguage.googleapis.com/")
+_LOADED: Final = (*_FILES, "https://www.youtube.com/", "https://youtube.com/", "https://youtu.be/")
+
+
+def loads(url: str, fetches: bool | None) -> bool:
+    """Whether Gemini loads a URL itself: what Google keeps and YouTube always, others by https where it `fetches`."""
+    return fetches is not False and url.startswith((*_LOADED, "https://") if fetches else _LOADED)
 
 
 def read_part(source: object, path: str) -> Part:

@@ -54,7 +54,7 @@ REASONS: Final[dict[str, FinishReason]] = {
     "IMAGE_RECITATION": "content_filter",
     "CONTINUATION": "pause",
 }
-_FAULTS: Final = frozenset(
+FAULTS: Final = frozenset(
     (
         "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE",
         "MALFORMED_RESPONSE",
@@ -97,7 +97,8 @@ class Reader:
             }
             model, answer_id = str(obj.get("modelVersion") or ""), str(obj.get("responseId") or "")
             events.append(Started(answer_id, model, {NAME: rest} if rest else {}))
-        for candidate in obj.get("candidates") or ():
+        listed = obj.get("candidates")
+        for candidate in listed if type(listed) is list else ():
             if type(candidate) is dict and not candidate.get("index"):
                 self._candidate(candidate, events)
         if type(obj.get("promptFeedback")) is dict:
@@ -118,7 +119,7 @@ class Reader:
         self._end_partial(events)
         self._shut(events)
         extras = {NAME: self._extras} if self._extras else {}
-        if self._raw in _FAULTS:
+        if self._raw in FAULTS:
             message = str(self._extras.get("finishMessage") or f"the model's answer ended with {self._raw}")
             events.append(Failed("server", message, {"code": self._raw}))
             return events

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tollway.core.dialects.base import Target, Undo, Written
 from tollway.core.dialects.conversation import OPENING, call_names, foreign, hoisted, joined, rejoined, shaped
 from tollway.core.dialects.gemini.configuration import generation_config
-from tollway.core.dialects.gemini.parts import SENTINEL
+from tollway.core.dialects.gemini.parts import SENTINEL, loads
 from tollway.core.dialects.gemini.proto import NAME
 from tollway.core.dialects.gemini.schema import is_empty, to_gemini
 from tollway.core.dialects.naming import (
@@ -293,7 +293,7 @@ class _Writing:
             return {**own, "inlineData": {**inner, **own.get("inlineData", {})}}
         if part.source == "text":
             return {"text": f"{part.name}\n{part.value}".strip(), **own}
-        if self._home or (part.source == "url" and self._target.fetches_urls):
+        if self._home or (part.source == "url" and loads(part.value, self._target.fetches_urls)):
             inner = {"fileUri": part.value}
             if not part.media_type.endswith("/*"):
                 inner["mimeType"] = part.media_type

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from msgspec import Struct
 
 from tollway.core.dialects.openai_chat import parts, tools
+from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
+from tollway.core.dialects.openai_chat.read import read_request
 from tollway.core.errors import GatewayError
-from tollway.core.json import BadJSON, encode, read_object, refuse_duplicates
+from tollway.core.exchange import DialectName, Request
+from tollway.core.json import BadJSON, decode, encode, read_object, refuse_duplicates
+from tollway.core.relay import Relay
 
 MODEL_NAME: Final = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
 OUTPUT_MAX: Final = 10**9
 CHOICES_MAX: Final = 128
 STOPS_MAX: Final = 64
+DEAR_TIERS: Final = frozenset(("priority", "fast", "ultrafast", "scale"))
+"""Ways of asking upstreams to hurry, for which they take up to twice their price."""
+CREDITS_MAX: Final = 10**9
 
 Check = Callable[[str, Any], None]
 
@@ -29,7 +36,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
     `input_bound` is an upper bound of its input in tokens; `output_wanted` the tokens it allows
     each of its `choices`, None where it leaves that open. `kept` is the canonical JSON of all it
-    said but `model` and `stream_options`.
+    said but `model`, `stream_options` and `max_credits`.
     """
 
     model: str
@@ -38,8 +45,18 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     choices: int
     output_wanted: int | None
     input_bound: int
+    audio: bool
+    session: str
     stream_options: dict[str, Any]
     kept: bytes
+    max_credits: int | float | None = None
+
+    verb: ClassVar[str] = "text"
+    dialect: ClassVar[DialectName] = "openai_chat"
+    native: ClassVar[DialectName] = "openai_chat"
+    array: ClassVar[bool] = False
+    version: ClassVar[str] = ""
+    echo: ClassVar[dict[str, Any]] = {}
 
     def body(self, upstream_model: str, output_cap: int | None) -> bytes:
         """The body for one upstream; `output_cap` adds a `max_tokens` where the caller set none."""
@@ -49,6 +66,22 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
         if output_cap is not None:
             head["max_tokens"] = output_cap
         return encode(head)[:-1] + b"," + self.kept[1:]
+
+    @property
+    def members(self) -> dict[str, Any]:
+        body: dict[str, Any] = decode(self.kept)
+        body["model"] = self.model
+        if self.stream_options:
+            body["stream_options"] = self.stream_options
+        return body
+
+    def exchange(self) -> Request:
+        return read_request(self.members)
+
+    def relay(self, name: str, token: str) -> Relay:  # noqa: ARG002 - a native answer keeps its upstream's ids
+        if self.stream:
+            return NativeStream(name, include_usage=self.include_usage)
+        return NativeWhole(name)
 
 
 def read(raw: bytes) -> ChatRequest:
@@ -72,11 +105,9 @@ def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
         check = FIELDS.get(name)
         if check is not None and value is not None:
             check(name, value)
-    model = body.get("model")
-    if model is None:
-        _missing("model", "the id of the model to use; GET /v1/models lists those this key may call")
+    model = check_model(body.get("model"))
     media = parts.check_messages(body.get("messages"))
-    removed = {name: body.pop(name) for name in ("model", "stream_options") if name in body}
+    removed = {name: body.pop(name) for name in ("model", "stream_options", "max_credits") if name in body}
     kept = encode(body)
     tools.check_tools(body.get("tools"), kept)
     wanted = body.get("max_completion_tokens")
@@ -89,8 +120,11 @@ def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
         choices=body.get("n") or 1,
         output_wanted=body.get("max_tokens") if wanted is None else wanted,
         input_bound=len(kept) - media.encoded + media.tokens,
+        audio=b'"input_audio"' in kept or "audio" in (body.get("modalities") or ()),
+        session=body.get("prompt_cache_key") or body.get("user") or "",
         stream_options=options,
         kept=kept,
+        max_credits=removed.get("max_credits"),
     )
     return request, encode(removed)
 
@@ -106,9 +140,13 @@ def refuse(name: str, wanted: str, value: object) -> NoReturn:
     raise GatewayError("invalid_value", f"{name!r} must be {wanted}, not {shown}.", param=name)
 
 
-def _model(name: str, value: Any) -> None:
+def check_model(value: Any) -> str:
+    """The model's name, unless it is missing or cannot be one. Raises GatewayError."""
+    if value is None:
+        _missing("model", "the id of the model to use; GET /v1/models lists those this key may call")
     if type(value) is not str or not MODEL_NAME.fullmatch(value):
-        refuse(name, "a model id of 1 to 128 letters, digits and . : / @ + - _", value)
+        refuse("model", "a model id of 1 to 128 letters, digits and . : / @ + - _", value)
+    return value
 
 
 def _boolean(name: str, value: Any) -> None:
@@ -130,6 +168,14 @@ def _number(low: float, high: float) -> Check:
             refuse(name, f"a number from {low:g} to {high:g}", value)
 
     return check
+
+
+def take_max_credits(body: dict[str, Any]) -> int | float | None:
+    """Take what a call may cost, in credits, out of a body of any dialect. Raises GatewayError."""
+    value: int | float | None = body.pop("max_credits", None)
+    if value is not None:
+        FIELDS["max_credits"]("max_credits", value)
+    return value
 
 
 def _string(name: str, value: Any) -> None:
@@ -168,10 +214,21 @@ def _typed(name: str, value: Any) -> None:
 def _metadata(name: str, value: Any) -> None:
     _object(name, value)
     if "user_api_key" in value:
-        _forbidden(f"{name}.user_api_key", value)
+        forbidden(f"{name}.user_api_key", value)
 
 
-def _forbidden(name: str, _: Any) -> None:
+def check_tier(name: str, value: Any) -> None:
+    """Refuse a service tier that upstreams bill above their prices: it would be sold at a loss, unnoticed."""
+    _string(name, value)
+    if value in DEAR_TIERS:
+        raise GatewayError(
+            "unsupported_parameter",
+            f"{name!r} may not be {value!r}: no price is set for it here. Use 'auto', 'default' or 'flex', or leave it out.",
+            param=name,
+        )
+
+
+def forbidden(name: str, _: Any) -> None:
     raise GatewayError(
         "forbidden_field",
         f"{name!r} is not accepted: upstreams and their credentials are configured by the operator. Remove the field.",
@@ -180,7 +237,6 @@ def _forbidden(name: str, _: Any) -> None:
 
 
 FIELDS: Final[dict[str, Check]] = {
-    "model": _model,
     "stream": _boolean,
     "stream_options": _stream_options,
     "max_tokens": _integer(1, OUTPUT_MAX),
@@ -205,13 +261,14 @@ FIELDS: Final[dict[str, Check]] = {
     "audio": _object,
     "prediction": _object,
     "reasoning_effort": _string,
-    "service_tier": _string,
+    "service_tier": check_tier,
     "store": _boolean,
     "verbosity": _string,
     "web_search_options": _object,
+    "max_credits": _number(0, CREDITS_MAX),
     "safety_identifier": _string,
     "prompt_cache_key": _string,
-    "api_base": _forbidden,
-    "api_key": _forbidden,
-    "base_url": _forbidden,
+    "api_base": forbidden,
+    "api_key": forbidden,
+    "base_url": forbidden,
 }

@@ -95,6 +95,7 @@ class NativeStream:
 
     streamed = True
     content_type = b"text/event-stream; charset=utf-8"
+    answer = None
 
     def __init__(self, model: str, *, include_usage: bool) -> None:
         self._model = model
@@ -138,8 +139,11 @@ class NativeStream:
             return
         try:
             chunk = _decode_chunk(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadAnswer(f"an event is not a chat completion chunk: {error}") from None
+        if b"\n" in payload:
+            # One event may be spread over several data lines; it goes out on one.
+            payload = payload.replace(b"\n", b"")
         if chunk.error is not None:
             events.append(failure(chunk.error))
             return
@@ -228,6 +232,7 @@ class NativeWhole:
 
     streamed = False
     content_type = b"application/json"
+    answer = None
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -286,6 +291,8 @@ class NativeWhole:
         return b""
 
 
+_THEIR_PRICES: Final = frozenset(("cost", "cost_details", "is_byok"))
+"""What routers tell of their own prices, which are not the caller's."""
 _CONTENT_FIELDS: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 )
@@ -303,7 +310,8 @@ def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, An
             "completion_tokens": receipt.output,
             "total_tokens": receipt.input + receipt.output,
         }
-    priced = {**usage, "cost": receipt.cost}
+    priced = {name: value for name, value in usage.items() if name not in _THEIR_PRICES}
+    priced["cost"] = receipt.cost
     if receipt.estimated:
         priced["estimated"] = True
     return priced

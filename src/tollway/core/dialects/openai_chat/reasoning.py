@@ -26,6 +26,8 @@ def read_details(entries: list[Any], scope: str) -> list[Reasoning]:
         if type(entry) is not dict:
             continue
         index = entry.get("index")
+        if type(index) is not int:
+            index = None
         known = by_index.get(index) if index is not None else None
         if known is None or known.get("type") != entry.get("type"):
             known = dict(entry)

@@ -65,6 +65,7 @@ class Reader:
         self._entry: dict[str, Any] | None = None
         self._thought: list[str] = []
         self._calls: dict[object, _Call] = {}
+        self._made: list[_Call] = []
         self._last: _Call | None = None
         self._audio: dict[str, Any] = {}
         self._raw: str | None = None
@@ -88,7 +89,7 @@ class Reader:
             events.append(
                 Started(str(obj.get("id") or ""), str(obj.get("model") or ""), answer.start_extras(obj))
             )
-        for choice in choices or ():
+        for choice in choices if type(choices) is list else ():
             if type(choice) is dict and not choice.get("index"):
                 self._choice(choice, events)
         usage = obj.get("usage") or _groq_usage(obj)
@@ -255,6 +256,10 @@ class Reader:
         if type(text) is not str or not text:
             return
         if call.opened is None:
+            # A call without arguments that came before stays before.
+            for earlier in self._made[: self._made.index(call)]:
+                if earlier.opened is None and earlier.name:
+                    self._begin(earlier, events)
             self._begin(call, events)
         assert call.opened is not None
         events.extend(call.opened.grow(text))
@@ -264,6 +269,8 @@ class Reader:
         given = fragment.get("id")
         call_id = given if type(given) is str else ""
         index = fragment.get("index")
+        if type(index) is not int:
+            index = None
         known = self._last if index is None else self._calls.get(index)
         if known is not None and (not call_id or not known.id or known.id == call_id):
             known.id = known.id or call_id
@@ -274,12 +281,13 @@ class Reader:
         if known is not None and index is not None:
             self._calls[("past", len(self._calls))] = known
         self._calls[len(self._calls) if index is None else index] = call
+        self._made.append(call)
         self._last = call
         return call
 
     def _begin(self, call: _Call, events: list[Event]) -> None:
         self._shut(events)
-        at = sum(1 for one in self._calls.values() if one.opened is not None)
+        at = sum(1 for one in self._made if one.opened is not None)
         part = ToolCall(
             answer.call_id(call.id, at, self._reading),
             call.name,
@@ -291,7 +299,7 @@ class Reader:
         events.append(call.opened.started)
 
     def _shut_calls(self, events: list[Event]) -> None:
-        calls = sorted(self._calls.values(), key=lambda one: one.opened.index if one.opened else self._next)
+        calls = sorted(self._made, key=lambda one: one.opened.index if one.opened else self._next)
         for call in calls:
             if call.opened is None:
                 self._begin(call, events)

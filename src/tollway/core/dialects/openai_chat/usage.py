@@ -41,6 +41,9 @@ def read_usage(usage: dict[str, Any]) -> Usage:
     audio_in, odd_audio_in = _count(prompt, "audio_tokens")
     audio_out, odd_audio_out = _count(completion, "audio_tokens")
     reasoning, odd_reasoning = _count(completion, "reasoning_tokens")
+    if reasoning and usage.get("total_tokens") == total_in + total_out + reasoning:
+        # xAI counts reasoning beside the completion; its total tells.
+        total_out += reasoning
     return Usage(
         input=total_in,
         output=total_out,

@@ -86,6 +86,7 @@ class Shown:
         self._members: dict[str, Any] = {
             **(_echo(reply.request) if reply.request is not None or "tools" not in extras else {}),
             **extras,
+            **reply.echo,
             "id": self.id,
             "object": "response",
             "created_at": created,

@@ -9,7 +9,7 @@ from tollway.core.dialects.counting import count
 from tollway.core.exchange import Usage
 
 NAME: Final = "openai_responses"
-_COST: Final = ("cost", "cost_details")
+PRICE: Final = ("cost", "cost_details")
 
 
 def read_counts(usage: dict[str, Any]) -> Usage:
@@ -23,7 +23,7 @@ def read_counts(usage: dict[str, Any]) -> Usage:
         cache_write=count(inward, "cache_write_tokens", odd),
         reasoning=count(outward, "reasoning_tokens", odd),
         anomalous=bool(odd),
-        extras={NAME: {name: value for name, value in usage.items() if name not in _COST}},
+        extras={NAME: {name: value for name, value in usage.items() if name not in PRICE}},
     )
 
 

@@ -37,6 +37,9 @@ _TERMINAL: Final = frozenset(
 )
 
 
+_PLACES: Final = frozenset((int, type(None), str, float, bool))
+
+
 class _Open:
     """An open part. `wrote`: whether any of its text has come."""
 
@@ -82,6 +85,8 @@ class Reader:
         kind = obj.get("type") if type(obj) is dict else None
         if type(kind) is not str:
             raise BadAnswer("an event has no type")
+        if type(obj.get("output_index")) not in _PLACES or type(obj.get("content_index")) not in _PLACES:
+            raise BadAnswer("an event is at no place in the output")
         events: list[Event] = []
         verb = self._verbs.get(kind)
         if verb is not None:

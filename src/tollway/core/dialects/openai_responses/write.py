@@ -343,7 +343,8 @@ class _Writing:
         if not self._home and not usable(part.seal, NAME, self._target.scope):
             self._lose("reasoning", "thoughts that this upstream did not encrypt were left out")
             return None
-        if self._home and part.seal is not None and not usable(part.seal, NAME, self._target.scope):
+        if self._home and not usable(part.seal, NAME, self._target.scope):
+            # Without what it encrypted itself an upstream looks a thought up, and keeps none for us.
             self._lose("reasoning", "thoughts of another upstream were left out")
             return None
         # The text may have travelled abroad, where nobody knows that it was a summary.
