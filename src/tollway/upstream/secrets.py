@@ -1,10 +1,11 @@
 """The instance key and what is derived from it: sealed upstream credentials and the pepper of API keys.
 
-One 32-byte instance key belongs to one database. HKDF-SHA-256 derives from it three unrelated
-values: the pepper of API key digests, the AES-256-GCM key that seals credentials, and a
-fingerprint that is stored so that a database is never opened with another instance's key. A
-sealed value is `version byte | 96-bit random nonce | ciphertext and tag`; the table, row and field
-it belongs to are authenticated with it, so that a sealed value moved to another row does not open.
+One 32-byte instance key belongs to one database. HKDF-SHA-256 derives from it four unrelated
+values: the pepper of API key digests, the AES-256-GCM key that seals credentials, the key that
+names channel accounts without revealing them, and a fingerprint that is stored so that a database
+is never opened with another instance's key. A sealed value is
+`version byte | 96-bit random nonce | ciphertext and tag`; the table, row and field it belongs to
+are authenticated with it, so that a sealed value moved to another row does not open.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Secret:
 class Vault:
     """Seals and opens credentials, and holds the pepper, for one instance key of 32 bytes."""
 
-    __slots__ = ("_cipher", "fingerprint", "pepper")
+    __slots__ = ("_cipher", "_scopes", "fingerprint", "pepper")
 
     def __init__(self, instance_key: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 40 ms most commands never need
@@ -77,6 +78,7 @@ class Vault:
         self.fingerprint: Final = _derive(instance_key, b"tollway/1/fingerprint")[:16].hex()
         """Recognises the instance key without revealing it: 32 hexadecimal characters."""
         self._cipher = AESGCM(_derive(instance_key, b"tollway/1/credential-sealing"))
+        self._scopes = _derive(instance_key, b"tollway/1/seal-scopes")
 
     def seal(self, secret: Secret, table: str, row: str, field: str) -> bytes:
         """The credential encrypted for one field of one row. Raises ValueError beyond 64 KiB."""
@@ -97,6 +99,10 @@ class Vault:
             return Secret(self._cipher.decrypt(nonce, body, _place(table, row, field)).decode())
         except (InvalidTag, UnicodeDecodeError):
             raise SealBroken(f"{table} {row}: {field} was sealed with another key or altered") from None
+
+    def scope(self, text: str) -> str:
+        """A short name for what `text` describes that gives nothing of it away: 16 hexadecimal characters."""
+        return hmac.digest(self._scopes, text.encode(), "sha256")[:8].hex()
 
     def __repr__(self) -> str:
         return f"Vault({self.fingerprint})"

@@ -96,6 +96,11 @@ class Form:
 
 def host_lines(origin: Origin) -> bytes:
     """The end of the request line and the headers every request to `origin` shares. Raises ValueError."""
+    return f" HTTP/1.1\r\nhost: {host_header(origin)}\r\naccept-encoding: identity\r\n".encode("ascii")
+
+
+def host_header(origin: Origin) -> str:
+    """The value of the Host header of every request to `origin`. Raises ValueError."""
     host = origin.host
     if not host or not _HOST.issuperset(host):
         raise ValueError(f"{host!r} is not a host name in ASCII or an IP literal without brackets")
@@ -105,7 +110,7 @@ def host_lines(origin: Origin) -> bytes:
         host = f"[{host.partition('%')[0]}]"
     if origin.port != _DEFAULT_PORT[origin.scheme]:
         host = f"{host}:{origin.port}"
-    return f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode("ascii")
+    return host
 
 
 def request_head(request: UpstreamRequest, shared: bytes) -> bytes:

@@ -42,7 +42,7 @@ async def test_the_bytes_of_a_chat_request(client: Client):
         url = f"http://127.0.0.1:{server.origin.port}/v1/"
         endpoint = Endpoint(channel(url), "s3cret", Settings(), None)
         for body, request_id, stream in ((b"{}", "req_1", False), (b'{"a":1}', "req_2", True)):
-            response = await client.send(endpoint.chat(body, request_id, stream=stream))
+            response = await client.send(endpoint.text(body, request_id, model="m", stream=stream))
             assert await response.read_all(10) == b"ok"
         kinds = [(b"application/json", b"req_1", b"{}"), (b"text/event-stream", b"req_2", b'{"a":1}')]
         for one, (accept, request_id, body) in zip(asked, kinds, strict=True):
@@ -67,8 +67,8 @@ def test_each_kind_of_request_has_its_deadlines():
     endpoint = Endpoint(
         channel("http://api.example"), None, Settings(total_timeout=7, stream_timeout=9), None
     )
-    assert endpoint.chat(b"", "r", stream=False).deadlines.total == 7
-    assert endpoint.chat(b"", "r", stream=True).deadlines.total == 9
+    assert endpoint.text(b"", "r", model="m", stream=False).deadlines.total == 7
+    assert endpoint.text(b"", "r", model="m", stream=True).deadlines.total == 9
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "é", "\x7f", "a\u2028b"])

@@ -18,15 +18,19 @@ from tollway.core.errors import GatewayError
 from tollway.core.routing.health import Health
 from tollway.core.routing.models import Catalogue, Channel, Model, Route
 
-NO_AFFINITY: Final[frozenset[str]] = frozenset()
+NO_CHANNELS: Final[frozenset[str]] = frozenset()
 
 
 class Wish(NamedTuple):
-    """What a call asks of its channel. `affinity`: ids of the channels it would rather go to."""
+    """What a call asks of its channel, which channels (by id) it would rather go to, and which cannot serve it.
+
+    `dialect`: None if the call must be translated for any channel.
+    """
 
     group: str
-    dialect: str
-    affinity: frozenset[str] = NO_AFFINITY
+    dialect: str | None
+    affinity: frozenset[str] = NO_CHANNELS
+    unfit: frozenset[str] = NO_CHANNELS
 
 
 class Candidate(Struct, frozen=True):
@@ -53,6 +57,8 @@ def candidates(
     (model_not_available) when no enabled channel of the group serves the model.
     """
     found = serving(model, catalogue, wish.group)
+    if wish.unfit:
+        found = [one for one in found if one.channel.id not in wish.unfit]
     if not found:
         raise _not_available(model, wish.group)
     if len(found) == 1:
@@ -97,7 +103,7 @@ def _only(candidate: Candidate, model_id: str, health: Health, now: int) -> Cand
 def _ranked(found: list[Candidate], wish: Wish, dice: Callable[[], float]) -> list[Candidate]:
     # A number u ** (1 / weight) per channel, largest first, draws without replacement in
     # proportion to the weights.
-    _, dialect, affinity = wish
+    _, dialect, affinity, _ = wish
     keyed = [
         (
             one.channel.id not in affinity,

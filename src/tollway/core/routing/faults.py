@@ -17,8 +17,9 @@ class Fault(NamedTuple):
     """The attempt failed at `now` (Unix ms).
 
     `kind`: a FaultKind of the transport, or "status" (a head that is not 2xx, with `status`),
-    "bad_body" (2xx with a body that is not the dialect's), "empty" (no content at all) or
-    "in_band" (an error as the first event). `retry_after_ms`: what the upstream asked for.
+    "bad_body" (2xx with a body that is not the dialect's), "empty" (no content at all),
+    "in_band" (an error as the first event) or "unfit" (nothing was sent: the channel's dialect
+    cannot say what is asked). `retry_after_ms`: what the upstream asked for.
     `before_first_byte`: nothing of the answer has reached the caller. `code` and `message` are
     the upstream's own words, already `scrubbed`.
     """
@@ -63,6 +64,7 @@ KINDS: Final[dict[str, Rule]] = {
     "bad_body": _CHANNEL,
     "empty": _CHANNEL,
     "in_band": _CHANNEL,
+    "unfit": Rule(True, False, "unsupported_parameter"),
 }
 STATUSES: Final[dict[int, Rule]] = {
     # The channel's own credential, balance, address or model name is wrong: not the caller's doing.
@@ -105,6 +107,8 @@ def upstream_error(fault: Fault, attempts: int) -> GatewayError:
     and model name, not of the caller's.
     """
     code = rule(fault).code if fault.before_first_byte else "stream_interrupted"
+    if code == "upstream_rejected" and fault.code == "context_length_exceeded":
+        code = fault.code
     told = {"status": fault.status or None, "code": fault.code, "message": fault.message}
     upstream: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     hint = fault.retry_after_ms
@@ -115,7 +119,7 @@ def upstream_error(fault: Fault, attempts: int) -> GatewayError:
         _sentence(fault, code, attempts),
         scope="upstream",
         retry_after_ms=None if hint is None or code == "upstream_rejected" else min(hint, HINT_MAX_MS),
-        status=fault.status if code == "upstream_rejected" else None,
+        status=fault.status if code in {"upstream_rejected", "context_length_exceeded"} else None,
         upstream=upstream or None,
     )
 
@@ -124,7 +128,9 @@ def _sentence(fault: Fault, code: str, attempts: int) -> str:
     tries = "after one attempt" if attempts == 1 else f"after {attempts} attempts"
     says = f": {fault.message}" if fault.message else ""
     match code:
-        case "upstream_rejected":
+        case "unsupported_parameter":
+            return fault.message or "no channel can do what is asked for"
+        case "upstream_rejected" | "context_length_exceeded":
             return f"the upstream refused the request with {fault.status}{says}"
         case "upstream_timeout":
             return f"the upstream did not answer in time ({fault.kind}), {tries}; nothing was charged"

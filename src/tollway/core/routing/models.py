@@ -9,12 +9,16 @@ from msgspec import Struct
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """One version of a model's price. `rates`: micro-credits per 10^6 units of each meter."""
+    """One version of a model's price. `rates`: micro-credits per 10^6 units, by the keys of core.billing.rates.
+
+    `discount`: hundredths of a percent this customer pays less; its `rates` know of it.
+    """
 
     version: int
     rates: dict[str, int]
     created_at: int
     source: str = "operator"
+    discount: int = 0
 
 
 class Channel(Struct, frozen=True, kw_only=True):
@@ -56,7 +60,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """A public model. `kind`: chat, embedding, image, ...; `status`: "enabled" or "disabled".
 
     `context_window` and `output_max` are tokens, 0 where unknown. A model without a price
-    cannot be called. `routes` are unordered: `choose` orders them.
+    cannot be called. `routes` are unordered: `choose` orders them. `parameters`: what it may be
+    asked with, as `{}`, `{"values": [...]}` or `{"min": ..., "max": ...}` by name.
     """
 
     id: str
@@ -71,15 +76,25 @@ class Model(Struct, frozen=True, kw_only=True):
     price: Price | None
     aliases: tuple[str, ...]
     routes: tuple[Route, ...]
+    parameters: dict[str, object] = {}
 
 
 class Catalogue(Struct, frozen=True, kw_only=True):
-    """A snapshot of everything routing needs. `version` grows with each change."""
+    """A snapshot of everything routing needs. `version` grows with each change.
+
+    `discounts`: hundredths of a percent by ("account", its id) or ("group", its name).
+    """
 
     version: int
     models: dict[str, Model]
     aliases: dict[str, str]
     channels: dict[str, Channel]
+    discounts: dict[tuple[str, str], int] = {}
+
+    def discount(self, account_id: str, group: str) -> int:
+        """What a customer pays less: the account's own discount, else that of the key's group."""
+        found = self.discounts.get(("account", account_id))
+        return self.discounts.get(("group", group), 0) if found is None else found
 
     def resolve(self, name: str) -> Model | None:
         """The model a public name or alias stands for, enabled or not."""

@@ -1,69 +1,36 @@
-"""Channels: connecting upstreams, testing them, and switching them on and off."""
+"""Channels: connecting upstreams, showing them, switching them on and off, and removing them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from tollway.core.routing.models import Catalogue, Channel
-from tollway.flows.admin import amounts, models, names
+from tollway.core.errors import sentence
+from tollway.core.routing.models import Channel
+from tollway.flows.admin import amounts, connecting, models, names
+from tollway.flows.admin.connecting import AUTO, AddChannel, Settled
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import Nothing
-from tollway.flows.admin.probes import Capability, Finding, ProbeResult, advice, meaning
-from tollway.flows.admin.refusals import Refused, invalid, nearest, unknown
+from tollway.flows.admin.refusals import Refused, invalid, unknown
+from tollway.flows.clock import new_id
+from tollway.flows.listings import is_chat
 from tollway.store import channels as rows
 from tollway.store import models as catalogues
-from tollway.upstream.channels import SANDBOX_URL
-from tollway.upstream.secrets import Secret, Vault
+from tollway.upstream.channels import check
+from tollway.upstream.secrets import Secret
 
-DIALECTS: Final = ("openai_chat",)
-"""The upstream dialects that are implemented."""
-
-PRIORITY_MAX: Final = 1000
-WEIGHT_MAX: Final = 1_000_000
-TESTS_MAX: Final = 5
-"""How many models of a channel one test tries, unless it names a model."""
-
-_TIMEOUTS: Final = ("connect_timeout", "first_byte_timeout", "idle_timeout", "total_timeout")
-
-
-class AddChannel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A channel to add. `models`: "public=upstream", or a name that is the same on both sides.
-
-    Prices are credits per 10^6 tokens and apply to models that do not exist yet. `options`:
-    timeouts in seconds. `secret` is sealed at once and never shown again.
-    """
-
-    name: str
-    base_url: str
-    dialect: str = "openai_chat"
-    secret: str | None = None
-    models: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ("default",)
-    priority: int = 0
-    weight: int = 1
-    input_price: Decimal | None = None
-    output_price: Decimal | None = None
-    options: dict[str, float] = {}
-
-    def __repr__(self) -> str:
-        return f"AddChannel(name={self.name!r}, base_url={self.base_url!r})"
+AUTO_MAX: Final = 200
+"""How many models "auto" takes at most."""
 
 
 class OneChannel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A channel, by id or name."""
 
     channel: str
-
-
-class TestChannel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A channel to test, on one of its models (public name) or on the first few."""
-
-    channel: str
-    model: str | None = None
 
 
 class ChannelView(Struct, frozen=True, kw_only=True):
@@ -117,55 +84,74 @@ class RemovedChannel(Struct, frozen=True, kw_only=True):
     unserved: tuple[str, ...]
 
 
-class TestedCapability(Struct, frozen=True, kw_only=True):
-    """One capability of one model, tried: the finding, what it means and what helps."""
-
-    model: str
-    upstream_model: str
-    capability: Capability
-    finding: Finding
-    status: int
-    latency_ms: int
-    meaning: str
-    advice: str
-    detail: str
-
-
-class TestReport(Struct, frozen=True, kw_only=True):
-    """A channel's test. `ok`: every model tried can be served, streamed or whole."""
-
-    channel: str
-    ok: bool
-    checks: tuple[TestedCapability, ...]
-
-
 async def add(admin: Admin, request: AddChannel) -> AddedChannel:
     """Add a channel and the models it serves, in one transaction."""
-    base_url, hints = _checked(request)
-    routes = parsed(request.models)
+    settled = connecting.settle(request)
     prices = checked_prices(request.input_price, request.output_price)
-    secret = None if request.secret is None else Secret(_credential(request.secret))
-    if secret is None and base_url.startswith("https://"):
+    secret = None if request.secret is None else connecting.credential(request.secret)
+    channel = _channel(admin, request, settled, secret)
+    usable(channel, secret, ())
+    hints = [*settled.hints]
+    if secret is None and channel.base_url.startswith("https://"):
         hints.append("No credential was given; most https upstreams want one (--secret-env NAME)")
+    routes, more = await resolved(admin, channel, request.models)
+    usable(channel, secret, [upstream for _, upstream in routes])
 
     def work(change: Change) -> AddedChannel:
-        if rows.by_reference(change.conn, request.name) is not None:
+        if rows.by_reference(change.conn, channel.name) is not None:
             raise Refused(
                 "conflict",
-                f"A channel {request.name!r} exists already",
+                f"A channel {channel.name!r} exists already",
                 "Names of channels are unique.",
-                f"Choose another name, or remove it: tollway channel remove {request.name!r}",
+                f"Choose another name, or remove it: tollway channel remove {channel.name!r}",
             )
-        channel = _channel(change, admin.vault, request, base_url, secret)
         rows.add(change.conn, channel)
         added = [serve_model(change, channel, pair, prices) for pair in routes]
         shown = view_of(change.conn, channel)
-        change.note("channel.add", channel.id, after=_audited(shown))
+        change.note("channel.add", channel.id, after=audited(shown))
         return AddedChannel(
-            id=channel.id, name=channel.name, channel=shown, models=tuple(added), hints=tuple(hints)
+            id=channel.id, name=channel.name, channel=shown, models=tuple(added), hints=(*hints, *more)
         )
 
     return await admin.change(work)
+
+
+async def resolved(
+    admin: Admin, channel: Channel, given: tuple[str, ...]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Models as pairs of public and upstream name, "auto" replaced by what the upstream lists; and remarks."""
+    named = parsed(tuple(one for one in given if one != AUTO))
+    if AUTO not in given:
+        return named, []
+    listed_there = await listed_upstream(admin, channel)
+    known = {public for public, _ in named}
+    fitting = [
+        name for name in listed_there if is_chat(name) and names.fits_model(name) and name not in known
+    ]
+    hints = []
+    if len(fitting) < len(listed_there) - len(known & set(listed_there)):
+        hints.append(
+            f"The upstream lists {len(listed_there)} models, of which {len(fitting)} look like chat models;"
+            f" see all: tollway channel discover {channel.name!r}"
+        )
+    if len(fitting) > AUTO_MAX:
+        hints.append(f"Only the first {AUTO_MAX} of them were taken; name others with --model")
+    return named + [(name, name) for name in fitting[:AUTO_MAX]], hints
+
+
+async def listed_upstream(admin: Admin, channel: Channel) -> tuple[str, ...]:
+    """The models a channel's upstream lists. Raises Refused telling why it does not."""
+    if admin.lister is None:
+        raise Refused("unavailable", "Upstreams cannot be asked here", "No way to send a call was set up.")
+    found = await admin.lister(channel)
+    if isinstance(found, str):
+        raise Refused(
+            "refused",
+            f"The models of the channel {channel.name!r} could not be listed",
+            f"{found[:1].upper()}{found[1:]}.",
+            "Name its models: --model public=upstream",
+        )
+    return found
 
 
 async def listed(admin: Admin, _: Nothing) -> list[ChannelView]:
@@ -200,108 +186,12 @@ async def remove(admin: Admin, request: OneChannel) -> RemovedChannel:
         channel = find(change.conn, request.channel)
         before = view_of(change.conn, channel)
         rows.remove(change.conn, channel.id)
-        change.note("channel.remove", channel.id, before=_audited(before))
+        change.note("channel.remove", channel.id, before=audited(before))
         left = catalogues.catalogue(change.conn)
         unserved = tuple(name for name in before.models if not left.models[name].routes)
         return RemovedChannel(id=channel.id, name=channel.name, unserved=unserved)
 
     return await admin.change(work)
-
-
-async def test(admin: Admin, request: TestChannel) -> TestReport:
-    """Send tiny calls through a channel, also a disabled one; nobody is billed for them."""
-    if admin.probe is None:
-        raise Refused("unavailable", "Channels cannot be tested here", "No way to send a call was set up.")
-    catalogue = await admin.read(catalogues.catalogue)
-    channel = await admin.read(lambda conn: find(conn, request.channel))
-    tried = _tried(catalogue, channel, request.model)
-    checks = []
-    ok = True
-    for public, upstream in tried:
-        result = await admin.probe(channel, upstream)
-        ok = ok and result.ok
-        checks += _judged(public, result)
-    return TestReport(channel=channel.name, ok=ok, checks=tuple(checks))
-
-
-def _judged(public: str, result: ProbeResult) -> list[TestedCapability]:
-    return [
-        TestedCapability(
-            model=public,
-            upstream_model=result.upstream_model,
-            capability=check.capability,
-            finding=check.finding,
-            status=check.status,
-            latency_ms=check.latency_ms,
-            meaning=meaning(check),
-            advice=advice(check),
-            detail=check.detail,
-        )
-        for check in result.checks
-    ]
-
-
-def _tried(catalogue: Catalogue, channel: Channel, wanted: str | None) -> list[tuple[str, str]]:
-    served = [
-        (model.id, route.upstream_model)
-        for model in catalogue.models.values()
-        for route in model.routes
-        if route.channel_id == channel.id and (wanted or models.FAULT not in model.capabilities)
-    ]
-    if wanted is None:
-        if not served:
-            raise Refused(
-                "refused",
-                f"The channel {channel.name!r} serves no model",
-                "There is nothing to test it with.",
-                "Add it again with --model public=upstream",
-            )
-        return served[:TESTS_MAX]
-    resolved = catalogue.resolve(wanted)
-    chosen = [pair for pair in served if resolved is not None and pair[0] == resolved.id]
-    if not chosen:
-        unknown("model", wanted, [public for public, _ in served])
-    return chosen
-
-
-def _checked(request: AddChannel) -> tuple[str, list[str]]:
-    names.name(request.name, "channel")
-    if request.dialect not in DIALECTS:
-        near = nearest(request.dialect, DIALECTS)
-        invalid(
-            f"There is no upstream dialect {request.dialect!r}",
-            f"Did you mean {near[0]!r}?" if near else f"Implemented: {', '.join(DIALECTS)}.",
-            f"--dialect {DIALECTS[0]}",
-        )
-    for group in request.groups:
-        names.group(group)
-    if not request.groups:
-        invalid("The channel has no group", "Keys reach channels by group.", "--group default")
-    if not -PRIORITY_MAX <= request.priority <= PRIORITY_MAX:
-        invalid(f"A priority of {request.priority} is not possible", "It is -1000 to 1000; lower goes first.")
-    if not 0 < request.weight <= WEIGHT_MAX:
-        invalid(f"A weight of {request.weight} is not possible", f"It is 1 to {WEIGHT_MAX}.")
-    for option, seconds in request.options.items():
-        if option not in _TIMEOUTS or not 0 < seconds <= 86_400:
-            invalid(f"The option {option}={seconds} is not possible", f"Options: {', '.join(_TIMEOUTS)}.")
-    if request.base_url == SANDBOX_URL and request.secret is not None:
-        invalid("The sandbox takes no credential", "It runs inside the gateway.")
-    return names.base_url(request.base_url)
-
-
-def _credential(secret: str) -> str:
-    stripped = secret.strip()
-    if not stripped:
-        invalid(
-            "The credential is empty",
-            "",
-            "Set the variable, or leave the option out for upstreams without one",
-        )
-    if len(stripped) > 8192 or not stripped.isascii() or not stripped.isprintable():
-        invalid(
-            "The credential cannot be sent", "It must be one line of at most 8192 printable ASCII characters."
-        )
-    return stripped
 
 
 def parsed(given: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -331,30 +221,32 @@ def checked_prices(input_price: Decimal | None, output_price: Decimal | None) ->
     return NewPrice(rates=amounts.rates({"input": input_price, "output": output_price}), source="operator")
 
 
-def _channel(
-    change: Change, vault: Vault, request: AddChannel, base_url: str, secret: Secret | None
-) -> Channel:
-    channel_id = change.new_id("chn")
-    sealed = None if secret is None else vault.seal(secret, "channel", channel_id, "secret")
+def _channel(admin: Admin, request: AddChannel, settled: Settled, secret: Secret | None) -> Channel:
+    now = admin.clock()
+    channel_id = new_id("chn", now)
+    sealed = None if secret is None else admin.vault.seal(secret, "channel", channel_id, "secret")
     return Channel(
         id=channel_id,
-        name=request.name,
-        dialect=request.dialect,
-        base_url=base_url,
+        name=settled.name,
+        dialect=settled.dialect,
+        base_url=settled.base_url,
         secret=sealed,
-        secret_hint="" if secret is None else _hint(secret),
+        secret_hint="" if secret is None else connecting.hint_of(secret),
         groups=request.groups,
         priority=request.priority,
         weight=request.weight,
         status="enabled",
-        created_at=change.now,
-        options=dict(request.options),
+        created_at=now,
+        options=settled.options,
     )
 
 
-def _hint(secret: Secret) -> str:
-    text = secret.reveal()
-    return f"…{text[-4:]}" if len(text) >= 16 else "…"
+def usable(channel: Channel, secret: Secret | None, upstream_models: Iterable[str]) -> None:
+    """Raises Refused where requests for these models of the channel could not even be written."""
+    try:
+        check(channel, None if secret is None else secret.reveal(), upstream_models)
+    except ValueError as error:
+        invalid("The channel cannot be used like that", f"{sentence(str(error))}")
 
 
 def serve_model(change: Change, channel: Channel, pair: tuple[str, str], price: NewPrice) -> AddedModel:
@@ -416,7 +308,8 @@ def _view(channel: Channel, routes: dict[str, str]) -> ChannelView:
     )
 
 
-def _audited(shown: ChannelView) -> dict[str, Any]:
+def audited(shown: ChannelView) -> dict[str, Any]:
+    """A channel as the audit log keeps it: nothing of its credential."""
     return {
         "name": shown.name,
         "dialect": shown.dialect,
@@ -426,5 +319,6 @@ def _audited(shown: ChannelView) -> dict[str, Any]:
         "weight": shown.weight,
         "status": shown.status,
         "models": shown.models,
+        "options": shown.options,
         "has_secret": bool(shown.secret),
     }

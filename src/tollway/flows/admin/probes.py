@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tollway.core.routing.models import Channel
 
-Capability = Literal["chat", "stream"]
+Capability = Literal["chat", "stream", "tools", "count"]
 Finding = Literal[
     "ok",
     "html",
@@ -23,6 +23,7 @@ Finding = Literal[
     "server_error",
     "bad_json",
     "empty",
+    "no_tool_call",
     "broken_off",
     "dns",
     "refused",
@@ -56,12 +57,18 @@ class ProbeResult(Struct, frozen=True, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the channel can serve: an upstream that only streams (or never does) passes too."""
-        return any(check.finding == "ok" for check in self.checks)
+        """Whether the channel can serve: an upstream that only streams (or never does) passes too.
+
+        Tools and counting are told of, and needed by nobody who does not ask for them.
+        """
+        return any(check.finding == "ok" and check.capability in ("chat", "stream") for check in self.checks)
 
 
 Probe = Callable[[Channel, str], Awaitable[ProbeResult]]
 """Sends tiny calls through a channel to one of its upstream models; bills nobody."""
+
+Listing = Callable[[Channel], Awaitable[tuple[str, ...] | str]]
+"""Asks a channel's upstream for its models; a text says in plain words why there is no list."""
 
 _MEANINGS: Final[dict[Finding, tuple[str, str]]] = {
     "ok": ("it works", ""),
@@ -71,7 +78,7 @@ _MEANINGS: Final[dict[Finding, tuple[str, str]]] = {
     ),
     "unauthorized": (
         "the upstream rejected the credential",
-        "Add the channel again with a valid key: tollway channel remove NAME, then channel add",
+        "Give it a valid key: tollway channel rotate NAME --secret-env VARIABLE",
     ),
     "forbidden": (
         "the upstream knows the credential but forbids this: a region, an IP rule or a missing permission",
@@ -94,6 +101,10 @@ _MEANINGS: Final[dict[Finding, tuple[str, str]]] = {
         "Check the dialect and the base URL of the channel",
     ),
     "empty": ("the upstream answered without content", "Try another model of this channel"),
+    "no_tool_call": (
+        "the upstream answered, but did not call the tool it was told to call",
+        "Do not offer this model to agents; local servers often need a tool parser to be switched on",
+    ),
     "broken_off": ("the upstream's answer broke off", "Try again; a proxy in between may cut long answers"),
     "dns": ("the host's name does not resolve", "Check the host in the base URL and this machine's DNS"),
     "refused": ("nothing accepts connections there", "Check host and port, and that the upstream is running"),

@@ -1,0 +1,47 @@
+"""What a writer of requests must know of the channel and the model it writes for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tollway.core.dialects.base import BUDGETS, Target
+from tollway.core.routing.models import Channel, Model, Route
+from tollway.core.routing.targets import NOT_TARGET, quirks
+from tollway.upstream.presets import quirks_of
+
+
+def target(channel: Channel, route: Route, model: Model, scope: str) -> Target:
+    """The Target of a model on a channel; `scope` is the seal scope of the channel's endpoint.
+
+    Quirks of the dialect, the model's name, the preset, the channel, the model and the route are
+    laid over each other in that order.
+    """
+    found: dict[str, Any] = {
+        name: value
+        for name, value in quirks(channel, route, model, quirks_of(channel)).items()
+        if name not in NOT_TARGET
+    }
+    if "budgets" in found:
+        found["budgets"] = {**BUDGETS, **found["budgets"]}
+    return msgspec.convert({**found, "scope": scope}, Target)
+
+
+def target_by_name(channel: Channel, upstream_model: str, scope: str) -> Target:
+    """The Target of a model of which nothing but its upstream name is known."""
+    nameless = Model(
+        id="",
+        kind="chat",
+        provider="",
+        description="",
+        context_window=0,
+        output_max=0,
+        capabilities=(),
+        status="enabled",
+        created_at=0,
+        price=None,
+        aliases=(),
+        routes=(),
+    )
+    return target(channel, Route(channel_id=channel.id, upstream_model=upstream_model), nameless, scope)
