@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from tollway.cli import model_sync
 from tollway.cli.common import DEFAULT, Common, noun
 from tollway.cli.faults import USAGE, CommandFailed
 from tollway.cli.output import Column, field, one, rows, say, text, when
@@ -14,20 +15,28 @@ from tollway.cli.session import perform
 
 app = noun(
     "model",
-    "Name, price and alias public models. Prices are credits per 10^6 units; 1 credit is $0.001.",
+    "Name, price and alias public models. Prices are credits per 10^6 tokens or characters, or per single unit; "
+    "1 credit is $0.001.",
     """
 tollway model list
+tollway model sync --provider openai --models 'gpt-5*' --markup 20 --plan
 tollway model price gpt-5 --input-price 1250 --output-price 10000
 tollway model alias fast gpt-5-mini
 """,
 )
+
+app.command(model_sync.sync)
+app.command(model_sync.discount)
+app.command(model_sync.discounts)
 
 ModelRef = Annotated[str, Parameter(help="Its name or an alias.")]
 InputPrice = Annotated[Decimal | None, Parameter(help="Credits per 10^6 input tokens.")]
 OutputPrice = Annotated[Decimal | None, Parameter(help="Credits per 10^6 output tokens.")]
 OtherRates = Annotated[
     list[str] | None,
-    Parameter(help="METER=CREDITS per 10^6 units, e.g. cache_read=125; repeatable."),
+    Parameter(
+        help="RATE=CREDITS, e.g. cache_read=125, input@200k=2500, image:1024x1024:high=167; repeatable."
+    ),
 ]
 
 
@@ -43,7 +52,7 @@ COLUMNS: Final = (
     field("kind"),
     field("status"),
     field("callable"),
-    Column("CREDITS PER 10^6", _price),
+    Column("PRICE IN CREDITS", _price),
     Column("CHANNELS", lambda row: [route["channel"] for route in row["channels"]]),
     field("aliases"),
 )
@@ -81,7 +90,7 @@ def add(  # noqa: PLR0913 - the options of one command
     _shown(common, found)
     say(
         common,
-        f"Added the model {found['name']!r} at {_price(found)} credits per 10^6.",
+        f"Added the model {found['name']!r} at {_price(found)} credits.",
         f"Serve it: tollway channel serve CHANNEL --model {found['name']}",
         f"Undo: tollway model disable {found['name']}",
     )
@@ -111,7 +120,7 @@ def price(
     say(
         common,
         f"The price of {found['name']!r} was {text(old['rates']) if old else 'none'},"
-        f" and is {text(found['new']['rates'])} credits per 10^6.",
+        f" and is {text(found['new']['rates'])} credits.",
         f"Undo: tollway model price {found['name']} {undo}" if undo else "",
     )
 
@@ -184,13 +193,17 @@ def show(model: ModelRef, /, *, common: Common = DEFAULT) -> None:
     facts += [
         ("context window", details["context_window"] or None),
         ("output max", details["output_max"] or None),
+        ("parameters", list(details["parameters"])),
     ]
     facts += [
         (f"channel {route['channel']}", f"{route['upstream_model']} ({route['status']})")
         for route in details["channels"]
     ]
     facts += [
-        (f"price v{version['version']}", f"{text(version['rates'])} since {when(version['created_at'])}")
+        (
+            f"price v{version['version']}",
+            f"{text(version['rates'])} since {when(version['created_at'])} ({version['source']})",
+        )
         for version in found["prices"]
     ]
     one(common, found, facts)
@@ -229,6 +242,6 @@ def _prices(
             found[meter] = Decimal(value)
         except ArithmeticError:
             raise CommandFailed(
-                f"{pair!r} is no rate", "A rate is METER=CREDITS.", "--rate cache_read=125", code=USAGE
+                f"{pair!r} is no rate", "A rate is RATE=CREDITS.", "--rate cache_read=125", code=USAGE
             ) from None
     return found

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from tollway.core.billing.meters import METERS
-from tollway.core.billing.money import CREDITS_PER_USD, credits_number
+from tollway.core.billing.meters import METERS, Meter
+from tollway.core.billing.money import CREDITS_PER_USD, MICRO
+from tollway.core.billing.rates import ANY, UNITS, RateKey, parse_key
 from tollway.core.routing.models import Price
-
-_SINGLE: Final = frozenset({"image", "song", "call", "video_second", "audio_second"})
 
 
 def price_view(price: Price | None) -> dict[str, Any] | None:
-    """A price by meter: `{"input": {"credits": 3, "usd": 0.003, "per": "1000000 input tokens"}}`."""
+    """A price by meter: `{"input": {"credits": 3000, "usd": 3, "per": "1000000 input tokens"}}`.
+
+    `variants` are rates of some sizes, qualities or resolutions only; `tiers` are rates of whole
+    calls whose input exceeds so many tokens; `discount_percent` is what this caller pays less.
+    """
     if price is None:
         return None
-    rates: dict[str, Any] = {}
-    for meter, rate in price.rates.items():
-        unit = METERS[meter]
-        if meter in _SINGLE:
-            # Rates are per 10^6 units; a single image or second is shown by itself.
-            micro, per = rate // 1_000_000, f"1 {unit.unit}"
+    rates: dict[str, dict[str, Any]] = {}
+    tiers: dict[int, dict[str, Any]] = {}
+    for key, rate in price.rates.items():
+        found = parse_key(key)
+        meter = METERS[found.meter]
+        if found.above:
+            tiers.setdefault(found.above, {})[found.meter] = {**_amount(rate, meter), "per": _per(meter)}
+        elif found.variant:
+            entry = rates.setdefault(found.meter, {"per": _per(meter)})
+            entry.setdefault("variants", []).append({**_qualified(found, meter), **_amount(rate, meter)})
         else:
-            micro, per = rate, f"1000000 {unit.units}"
-        amount = credits_number(micro)
-        rates[meter] = {"credits": amount, "usd": amount / CREDITS_PER_USD, "per": per}
-    return {"version": price.version, "currency": "credits", "rates": rates}
+            rates[found.meter] = {**_amount(rate, meter), **rates.get(found.meter, {}), "per": _per(meter)}
+    view: dict[str, Any] = {"version": price.version, "currency": "credits", "rates": rates}
+    if tiers:
+        view["tiers"] = [{"above_input_tokens": above, "rates": tiers[above]} for above in sorted(tiers)]
+    if price.discount:
+        view["discount_percent"] = _number(price.discount, 100)
+    return view
+
+
+def _amount(rate: int, meter: Meter) -> dict[str, Any]:
+    # Rates are micro-credits per 10^6 units; a single image or second is shown by itself.
+    scale = MICRO * (UNITS // meter.per)
+    return {"credits": _number(rate, scale), "usd": _number(rate, scale * CREDITS_PER_USD)}
+
+
+def _number(whole: int, parts: int) -> int | float:
+    """For display only: an integer where it is one."""
+    return whole // parts if whole % parts == 0 else whole / parts
+
+
+def _per(meter: Meter) -> str:
+    return f"1 {meter.unit}" if meter.per == 1 else f"{meter.per} {meter.units}"
+
+
+def _qualified(key: RateKey, meter: Meter) -> dict[str, Any]:
+    names = zip(meter.qualifiers, key.variant, strict=False)
+    return {name: qualifier for name, qualifier in names if qualifier != ANY}

@@ -51,8 +51,13 @@ def facts(**known) -> Facts:
         ),
         (
             "cut after output, but the upstream counts none",
-            {"failed_by": "upstream", **OURS, "usage": Usage(input=100)},
+            {"failed_by": "upstream", **OURS, "usage": Usage(input=100), "usage_final": True},
             None, (), "failed",
+        ),
+        (
+            "cut after output, of which an earlier running total knew nothing",
+            {"failed_by": "upstream", **OURS, "usage": Usage(input=100)},
+            Usage(input=100, output=30), ("partial", "estimated"), "partial",
         ),
         (
             "the gateway drains and cuts the answer",

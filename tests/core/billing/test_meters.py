@@ -100,7 +100,7 @@ COUNT = st.integers(0, 5000)
 USAGES = st.builds(
     Usage,
     input=COUNT, output=COUNT, cache_read=COUNT, cache_write=COUNT, cache_write_1h=COUNT,
-    reasoning=COUNT, audio_in=COUNT, audio_out=COUNT,
+    reasoning=COUNT, audio_in=COUNT, audio_out=COUNT, image_in=COUNT, image_out=COUNT,
 )  # fmt: skip
 
 
@@ -146,6 +146,8 @@ def test_counts_are_clamped_and_absurd_ones_told(value, expected) -> None:
         (Usage(input=10, audio_in=11), True),
         (Usage(output=10, reasoning=11), True),
         (Usage(output=10, audio_out=11), True),
+        (Usage(input=10, image_in=11), True),
+        (Usage(output=10, image_out=11), True),
     ],
 )
 def test_contradictions_are_noticed(usage, expected) -> None:
@@ -155,6 +157,7 @@ def test_contradictions_are_noticed(usage, expected) -> None:
 def test_every_meter_has_words_for_people() -> None:
     assert list(METERS) == [
         "input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "audio_in", "audio_out",
-        "image", "image_in", "video_second", "song", "character", "audio_second", "call",
+        "image_token_in", "image_token_out",
+        "image", "image_in", "video_second", "video_token", "song", "character", "audio_second", "call",
     ]  # fmt: skip
     assert all(meter.unit and meter.units != meter.unit for meter in METERS.values())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tollway.core.billing.meters import METERS, meters_of
 from tollway.core.billing.money import AMOUNT_MAX
 from tollway.core.billing.pricing import OUTPUT_UNKNOWN, Estimate, cost, estimate, estimate_tokens
+from tollway.core.billing.rates import WHOLE, Rates
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Usage
 from tollway.core.routing.models import Model, Price
@@ -87,6 +88,38 @@ def test_estimates(case, expected) -> None:
     assert found == expected
 
 
+TIERED = {"input": 10**6, "output": 10 * 10**6, "input@40": 2 * 10**6, "output@40": 15 * 10**6}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        # input of at most 40 tokens cannot exceed the threshold, 41 can
+        ({"bound": 40}, Estimate(40, 10, 40 + 100, None, True)),
+        ({"bound": 41}, Estimate(41, 10, 82 + 150, None, True)),
+        # ... nor can input that the context bounds
+        ({"bound": 900, "context": 40}, Estimate(40, 10, 40 + 100, None, True)),
+        # a discount is part of the bound, and of what the wallet affords
+        ({"bound": 40, "discount": 2500}, Estimate(40, 10, 105, None, True)),
+        ({"bound": 40, "wanted": None, "available": 105, "discount": 2500}, Estimate(40, 10, 105, 10, True)),
+        ({"bound": 40, "wanted": None, "available": 104, "discount": 2500}, Estimate(40, 9, 98, 9, True)),
+        # who pays nothing needs no clamp
+        ({"bound": 40, "wanted": None, "available": 0, "discount": WHOLE}, Estimate(40, 99, 0, None, True)),
+    ],
+)
+def test_estimates_know_of_thresholds_and_discounts(case, expected) -> None:
+    model = a_model(
+        rates=Rates(TIERED, case.get("discount", 0)), output_max=99, context=case.get("context", 0)
+    )
+    found = estimate(case["bound"], case.get("wanted", 10), 1, model, case.get("available"))
+    assert found == expected
+
+
+def test_pictures_may_come_out_of_whatever_sells_their_tokens() -> None:
+    rates = {"input": 10**6, "output": 10**6, "image_token_in": 4 * 10**6, "image_token_out": 30 * 10**6}
+    assert estimate(10, 10, 1, a_model(rates=rates), None).amount == 340
+
+
 def test_input_is_bounded_by_its_dearest_rate() -> None:
     rates = {"input": 10**6, "cache_read": 10**5, "cache_write_1h": 2 * 10**6, "audio_in": 9 * 10**6}
     assert estimate(10, 1, 1, a_model(rates=rates), None).amount == 20
@@ -109,10 +142,31 @@ def test_no_hold_is_larger_than_the_database_takes() -> None:
     assert estimate(10**9, 10**9, 128, a_model(rates={"output": 10**12}), None).amount == AMOUNT_MAX
 
 
+@st.composite
+def any_price(draw) -> Rates:
+    """A price with details, up to two thresholds and a discount."""
+    meters = ["cache_read", "cache_write_1h", "audio_in", "image_token_in", "reasoning", "audio_out", "call"]
+    base = draw(st.dictionaries(st.sampled_from(meters), st.integers(0, 10**8)))
+    rates = {"input": draw(st.integers(0, 10**8)), "output": draw(st.integers(0, 10**8)), **base}
+    for above in sorted(draw(st.sets(st.integers(1, 10**5), max_size=2))):
+        for meter in draw(st.sets(st.sampled_from(["input", "output", *(set(base) - {"call"})]))):
+            below = max(rate for key, rate in rates.items() if key.partition("@")[0] == meter)
+            rates[f"{meter}@{above}"] = below + draw(st.integers(0, 10**8))
+    return Rates(rates, draw(st.integers(0, WHOLE)))
+
+
+def any_usage(draw, used: int, output: int) -> Usage:
+    """Details that need not be consistent with each other."""
+    inward, outward = st.integers(0, used), st.integers(0, output)
+    return Usage(
+        input=used, cache_read=draw(inward), cache_write=draw(inward), cache_write_1h=draw(inward),
+        audio_in=draw(inward), image_in=draw(inward),
+        output=output, reasoning=draw(outward), audio_out=draw(outward), image_out=draw(outward),
+    )  # fmt: skip
+
+
 @given(
-    rates=st.dictionaries(
-        st.sampled_from(["input", "cache_read", "output", "reasoning"]), st.integers(0, 10**8)
-    ),
+    rates=any_price(),
     bound=st.integers(0, 10**5),
     output_max=st.integers(0, 10**5),
     n=st.integers(1, 8),
@@ -122,18 +176,20 @@ def test_no_hold_is_larger_than_the_database_takes() -> None:
 def test_what_a_bounded_call_uses_never_costs_more_than_its_estimate(
     rates, bound, output_max, n, available, data
 ):
-    found = estimate(bound, None, n, a_model(rates=rates, output_max=output_max), available)
+    found = estimate(bound, None, n, a_model(rates=rates, output_max=output_max), available, audio=True)
     assert found.output_tokens >= 1
     if found.clamped_output is not None and found.clamped_output > 1:
         assert found.amount <= available
     assume(found.bounded)
     output = data.draw(st.integers(0, found.output_tokens * n))
-    used = data.draw(st.integers(0, found.input_tokens))
-    usage = Usage(
-        input=used, cache_read=data.draw(st.integers(0, used)),
-        output=output, reasoning=data.draw(st.integers(0, output)),
-    )  # fmt: skip
+    usage = any_usage(data.draw, data.draw(st.integers(0, found.input_tokens)), output)
     assert cost(meters_of(usage, rates), rates) <= found.amount
+
+
+@given(any_price(), st.integers(0, 10**5), st.integers(0, 10**5), st.integers(0, 10**5))
+def test_a_larger_call_is_never_cheaper_under_any_thresholds(rates, used, more, output) -> None:
+    small, large = Usage(input=used, output=output), Usage(input=used + more, output=output)
+    assert cost(meters_of(small, rates), rates) <= cost(meters_of(large, rates), rates)
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6))

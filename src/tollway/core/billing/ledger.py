@@ -11,6 +11,7 @@ The side that broke the exchange pays. In the order in which it is decided:
     ... after output                                       input and the output received
     normal end                                             what the upstream counted
     normal end, nothing counted                            our own count
+    the upstream declined to answer                        input, and what it counted
 
 Nothing here does I/O or knows amounts on hold; `charge` caps what is a matter of estimate.
 """
@@ -24,6 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tollway.core.billing.meters import contradictory, meters_of
+from tollway.core.billing.money import AMOUNT_MAX
 from tollway.core.billing.pricing import cost
 from tollway.core.exchange import Usage
 
@@ -52,6 +54,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     finished: bool = False
     bad_body: bool = False
     drained: bool = False
+    declined: bool = False
 
 
 class Bill(Struct, frozen=True):
@@ -90,7 +93,7 @@ def charge(due: Bill, rates: Mapping[str, int], held: int, *, bounded: bool) -> 
     """
     if due.usage is None:
         return None
-    amount = cost(meters_of(due.usage, rates), rates)
+    amount = min(cost(meters_of(due.usage, rates), rates), AMOUNT_MAX)
     return min(amount, held) if bounded or not _CAPPED.isdisjoint(due.flags) else amount
 
 
@@ -108,15 +111,17 @@ def _left(facts: Facts) -> Bill:
 
 
 def _broken(facts: Facts) -> Bill:
-    reported_none = facts.usage is not None and not facts.usage.anomalous and facts.usage.output == 0
-    if facts.output_tokens == 0 or reported_none:
+    usage = facts.usage
+    counted = usage is not None and facts.usage_final and not usage.anomalous
+    if facts.output_tokens == 0 or (counted and usage is not None and usage.output == 0):
         return Bill(None, (), "failed")
     usage, flags = _counted(facts)
     return Bill(usage, ("partial", *flags), "partial")
 
 
 def _complete(facts: Facts) -> Bill:
-    if facts.output_tokens == 0 and (facts.usage is None or facts.usage.output == 0):
+    silent = facts.output_tokens == 0 and (facts.usage is None or facts.usage.output == 0)
+    if silent and not facts.declined:
         return Bill(None, ("bad_upstream",), "failed")
     usage, flags = _counted(facts)
     return Bill(usage, flags, "ok")

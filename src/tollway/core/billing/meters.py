@@ -18,11 +18,21 @@ COUNT_MAX: Final = 10**9
 
 
 class Meter(NamedTuple):
-    """What one unit is called, for people; `direction` says which side of the call it counts."""
+    """What one unit is called, for people; `direction` says which side of the call it counts.
+
+    `per`: how many units a price is quoted for. `qualifiers`: what its variants tell apart, in the
+    order in which a key names them. `by_size`: whether its rate may depend on the size of the call.
+    """
 
     unit: str
     units: str
     direction: str
+    per: int = 1_000_000
+    qualifiers: tuple[str, ...] = ()
+
+    @property
+    def by_size(self) -> bool:
+        return self.unit.endswith("token") and not self.qualifiers
 
 
 METERS: Final[dict[str, Meter]] = {
@@ -34,15 +44,21 @@ METERS: Final[dict[str, Meter]] = {
     "reasoning": Meter("reasoning token", "reasoning tokens", "out"),
     "audio_in": Meter("audio input token", "audio input tokens", "in"),
     "audio_out": Meter("audio output token", "audio output tokens", "out"),
-    "image": Meter("image", "images", "out"),
-    "image_in": Meter("input image", "input images", "in"),
-    "video_second": Meter("second of video", "seconds of video", "out"),
-    "song": Meter("song", "songs", "out"),
+    "image_token_in": Meter("image input token", "image input tokens", "in"),
+    "image_token_out": Meter("image output token", "image output tokens", "out"),
+    "image": Meter("image", "images", "out", 1, ("size", "quality")),
+    "image_in": Meter("input image", "input images", "in", 1),
+    "video_second": Meter("second of video", "seconds of video", "out", 1, ("resolution", "sound", "mode")),
+    "video_token": Meter("video token", "video tokens", "out", qualifiers=("resolution", "sound", "mode")),
+    "song": Meter("song", "songs", "out", 1, ("kind",)),
     "character": Meter("character", "characters", "in"),
-    "audio_second": Meter("second of audio", "seconds of audio", "in"),
-    "call": Meter("call", "calls", "in"),
+    "audio_second": Meter("second of audio", "seconds of audio", "in", 1),
+    "call": Meter("call", "calls", "in", 1),
 }
-"""Every meter a rate may be set for. Rates are micro-credits per 10^6 units."""
+"""Every meter a rate may be set for. Rates are micro-credits per 10^6 units, whatever `per` says."""
+
+TOKENS_IN: Final = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_in", "image_token_in")
+"""The meters whose counts sum to the input tokens of a call."""
 
 
 def clean_count(value: object) -> tuple[int, bool]:
@@ -72,46 +88,45 @@ def meters_of(usage: Usage, rates: Mapping[str, int]) -> dict[str, int]:
     write, write_1h = usage.cache_write, usage.cache_write_1h
     if write_1h and "cache_write_1h" not in rates:
         write, write_1h = write + write_1h, 0
-    _split(
-        found,
-        rates,
-        "input",
-        usage.input,
-        (
+    rest = usage.input
+    # Most calls have no details, and this runs for each of them.
+    if usage.cache_read or write or write_1h or usage.audio_in or usage.image_in:
+        heard = (
             ("cache_read", usage.cache_read),
             ("cache_write", write),
             ("cache_write_1h", write_1h),
             ("audio_in", usage.audio_in),
-        ),
-    )
-    _split(
-        found,
-        rates,
-        "output",
-        usage.output,
-        (("reasoning", usage.reasoning), ("audio_out", usage.audio_out)),
-    )
+            ("image_token_in", usage.image_in),
+        )
+        rest = _split(found, rates, rest, heard)
+    if rest:
+        found["input"] = rest
+    rest = usage.output
+    if usage.reasoning or usage.audio_out or usage.image_out:
+        said = (
+            ("reasoning", usage.reasoning),
+            ("audio_out", usage.audio_out),
+            ("image_token_out", usage.image_out),
+        )
+        rest = _split(found, rates, rest, said)
+    if rest:
+        found["output"] = rest
     if "call" in rates:
         found["call"] = 1
     return found
 
 
 def _split(
-    found: dict[str, int],
-    rates: Mapping[str, int],
-    parent: str,
-    total: int,
-    parts: tuple[tuple[str, int], ...],
-) -> None:
-    rest = total
+    found: dict[str, int], rates: Mapping[str, int], total: int, parts: tuple[tuple[str, int], ...]
+) -> int:
+    """Count the parts that have a rate, none beyond the total; returns what is left of it."""
     for name, count in parts:
         if count and name in rates:
-            taken = min(count, rest)
+            taken = min(count, total)
             if taken:
                 found[name] = taken
-                rest -= taken
-    if rest:
-        found[parent] = rest
+                total -= taken
+    return total
 
 
 def contradictory(usage: Usage) -> bool:
@@ -120,6 +135,8 @@ def contradictory(usage: Usage) -> bool:
     return (
         parts_in > usage.input
         or usage.audio_in > usage.input
+        or usage.image_in > usage.input
         or usage.reasoning > usage.output
         or usage.audio_out > usage.output
+        or usage.image_out > usage.output
     )

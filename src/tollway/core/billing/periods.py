@@ -30,3 +30,15 @@ def period_end(kind: str, now: int) -> int | None:
     else:
         end = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
     return int(end.timestamp() * 1000)
+
+
+def period_start(kind: str, now: int) -> int:
+    """When the period of `now` began, in Unix milliseconds; 0 for a budget that never resets."""
+    if kind == "total":
+        return 0
+    midnight = datetime.fromtimestamp(now / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if kind == "weekly":
+        midnight -= timedelta(days=midnight.weekday())
+    elif kind == "monthly":
+        midnight = midnight.replace(day=1)
+    return int(midnight.timestamp() * 1000)

@@ -1,7 +1,7 @@
 """What a call costs, and how much to reserve before it is made.
 
 All arithmetic is in integers: rates are micro-credits per 10^6 units of a meter, and a call is
-rounded up once, on its total. Estimates are upper bounds of what the call can cost.
+rounded up once, on its total, after its discount. Estimates are upper bounds of what it can cost.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from tollway.core.billing.money import AMOUNT_MAX
+from tollway.core.billing.rates import Rates, input_tokens
 from tollway.core.errors import GatewayError
 
-UNITS: Final = 1_000_000
 OUTPUT_UNKNOWN: Final = 8192
 """Output tokens reserved when neither the request nor the catalogue bounds them.
 
 Enough for nearly every answer, small enough not to freeze a wallet. It is a reservation and not a
 cap: a longer answer is charged beyond its hold if the wallet affords it.
 """
-
-_TEXT_IN: Final = ("input", "cache_read", "cache_write", "cache_write_1h")
-_TEXT_OUT: Final = ("output", "reasoning")
 
 
 class Priced(Protocol):
@@ -62,13 +59,20 @@ class Estimate(Struct, frozen=True):
 
 
 def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
-    """Micro-credits for disjoint counts: the exact sum, rounded up once. Meters without a rate are free."""
+    """Micro-credits for disjoint counts: the exact sum less the discount, rounded up once.
+
+    `rates`: best a `Rates`, which has worked out once what a plain map is worked out for each time.
+    Meters without a rate are free; counts of a variant take the rate that fits it best.
+    """
+    known = rates if type(rates) is Rates else Rates(rates)
+    due = known.at(input_tokens(meters)) if len(known.steps) > 1 else known.steps[0][1]
     total = 0
     for meter, count in meters.items():
-        rate = rates.get(meter)
-        if rate:
-            total += count * rate
-    return -(-total // UNITS)
+        rate = due.get(meter)
+        if rate is None:
+            rate = known.of_variant(meter)
+        total += count * rate
+    return -(-total // known.scale)
 
 
 def estimate(
@@ -86,7 +90,8 @@ def estimate(
     at least one byte and the template around a message is shorter than its JSON. `output_wanted`: the
     caller's own limit per choice. `available`: micro-credits the wallet has, None if unknown.
     `audio`: whether audio goes in or may come out. Input is bounded by the dearest input rate,
-    because it is the upstream that decides what is read from or written to a cache.
+    because it is the upstream that decides what is read from or written to a cache; where rates
+    rise with the size of the call, by those of the largest call it can be.
 
     Without a limit of the caller's, output is reserved up to the model's maximum or what
     `available` affords, at least one token; when even that is too much the hold will be refused.
@@ -97,25 +102,21 @@ def estimate(
     if price is None:
         raise GatewayError("model_not_available", f"{model.id!r} has no price yet", param="model")
     rates = price.rates
-    input_tokens = min(input_bound, model.context_window) if model.context_window else input_bound
-    rate_in, rate_out = _dearest(rates, _TEXT_IN), _dearest(rates, _TEXT_OUT)
+    known = rates if type(rates) is Rates else Rates(rates)
+    tokens = min(input_bound, model.context_window) if model.context_window else input_bound
+    rate_in, rate_out, audio_in, audio_out = known.dearest(tokens)
     if audio:
-        rate_in = max(rate_in, rates.get("audio_in", 0))
-        rate_out = max(rate_out, rates.get("audio_out", 0))
-    fixed = input_tokens * rate_in + rates.get("call", 0)
+        rate_in, rate_out = audio_in, audio_out
+    fixed = tokens * rate_in + known.call
     per_token = rate_out * n
     output, clamp = _output(output_wanted, model.output_max), None
     if output_wanted is None and available is not None and per_token:
-        affordable = max(1, (available * UNITS - fixed) // per_token)
+        affordable = max(1, (available * known.scale - fixed) // per_token)
         if affordable < output:
             output = clamp = affordable
-    amount = -(-(fixed + output * per_token) // UNITS)
+    amount = -(-(fixed + output * per_token) // known.scale)
     bounded = clamp is not None or output_wanted is not None or model.output_max > 0
-    return Estimate(input_tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
-
-
-def _dearest(rates: Mapping[str, int], meters: tuple[str, ...]) -> int:
-    return max([rates.get(meter, 0) for meter in meters])
+    return Estimate(tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
 
 
 def _output(wanted: int | None, output_max: int) -> int:

@@ -21,7 +21,10 @@ FAULT: Final = "fault"
 
 
 class AddModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model to add. `prices`: credits per 10^6 units of each meter. Windows are tokens, 0 if unknown."""
+    """A model to add. `prices`: credits by rate key, see `amounts.rates`. Windows are tokens, 0 if unknown.
+
+    `parameters`: see core.routing.models.Model.
+    """
 
     name: str
     prices: dict[str, Decimal]
@@ -31,10 +34,11 @@ class AddModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     context_window: int = 0
     output_max: int = 0
     capabilities: tuple[str, ...] = ()
+    parameters: dict[str, dict[str, Any]] = {}
 
 
 class PriceModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new price of a model: credits per 10^6 units of each meter. It replaces the old one whole."""
+    """A new price of a model: credits by rate key, see `amounts.rates`. It replaces the old one whole."""
 
     name: str
     prices: dict[str, Decimal]
@@ -66,11 +70,12 @@ class OneAlias(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PriceView(Struct, frozen=True, kw_only=True):
-    """A price version. `rates`: credits per 10^6 units of each meter; `provisional`: nobody chose it."""
+    """A price version. `rates`: credits by rate key; `provisional`: nobody chose it; `source`: who did."""
 
     version: int
     rates: dict[str, Decimal]
     provisional: bool
+    source: str
     created_at: int
 
 
@@ -92,6 +97,7 @@ class ModelView(Struct, frozen=True, kw_only=True):
     context_window: int
     output_max: int
     capabilities: tuple[str, ...]
+    parameters: dict[str, Any]
     status: str
     callable: bool
     price: PriceView | None
@@ -242,6 +248,7 @@ def view(model: Model, catalogue: Catalogue) -> ModelView:
         context_window=model.context_window,
         output_max=model.output_max,
         capabilities=model.capabilities,
+        parameters=model.parameters,
         status=model.status,
         callable=served and model.status == "enabled" and model.price is not None,
         price=None if model.price is None else _price_view(model.price),
@@ -266,6 +273,7 @@ def insert(change: Change, request: AddModel, rates: dict[str, int], source: str
         price=None,
         aliases=(),
         routes=(),
+        parameters=dict(request.parameters),
     )
     # Somebody else may have made the model since it was looked for; then its price is theirs.
     if models.add(change.conn, model):
@@ -310,6 +318,8 @@ def _check(request: AddModel) -> None:
     for tokens in (request.context_window, request.output_max):
         if not 0 <= tokens <= TOKENS_MAX:
             invalid(f"{tokens} tokens are not possible", f"A window has 0 (unknown) to {TOKENS_MAX} tokens.")
+    if len(request.parameters) > 100 or not all(name.isidentifier() for name in request.parameters):
+        invalid("The parameters are not possible", "Each of at most 100 has a name of letters, digits and _.")
     for text in (request.provider, request.description):
         if len(text) > 500 or not (text.isprintable()):
             invalid("The text is too long or not printable", "It has at most 500 printable characters.")
@@ -346,5 +356,6 @@ def _price_view(price: Price) -> PriceView:
         version=price.version,
         rates=amounts.shown_rates(price.rates),
         provisional=price.source == amounts.PROVISIONAL,
+        source=price.source,
         created_at=price.created_at,
     )
