@@ -42,7 +42,7 @@ async def test_a_hold_reserves_and_a_settlement_charges_what_was_used(store: Sto
     calls = await rows_of(
         store, "SELECT charged, absorbed, stream, flags, usage FROM call WHERE id = :i", i=request.id
     )
-    assert calls == [(120, 0, 1, "[]", '{"input":10,"output":5}')]
+    assert calls == [(120, 0, 1, "[]", '{"output":120}')]
     assert await rows_of(store, "SELECT n, latency_ms FROM attempt WHERE call_id = :i", i=request.id) == [
         (1, 9)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -162,5 +163,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(
-    max_examples=12, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "12")),
+    stateful_step_count=int(os.environ.get("MACHINE_STEPS", "20")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
-from tests.support.ledger import balance_of, books_balance, hold_of, new_id, rows_of, settlement_of, wallet_of
+from tests.support.ledger import (
+    balance_of,
+    books_balance,
+    hold_of,
+    new_id,
+    priced,
+    rows_of,
+    settlement_of,
+    wallet_of,
+)
 
 from tollway.config import Settings
 from tollway.store import owners, schema
@@ -129,6 +138,9 @@ TOPICS: dict[str, tuple[str, list[str]]] = {
             "INSERT INTO route (channel_id, model_id, upstream_model, created_at) VALUES ('{x}', '{x}', 'u', 1)",
             "UPDATE channel SET status='disabled' WHERE id='{x}'",
             "DELETE FROM route WHERE channel_id='{x}'",
+            "INSERT INTO discount (scope, owner, hundredths, created_at) VALUES ('group', '{x}', 5, 1)",
+            "UPDATE discount SET hundredths=6 WHERE owner='{x}'",
+            "DELETE FROM discount WHERE owner='{x}'",
         ],
     ),
 }
@@ -137,6 +149,7 @@ TOPICS: dict[str, tuple[str, list[str]]] = {
 @pytest.mark.parametrize("topic", TOPICS)
 async def test_each_change_of_keys_or_catalogue_is_told_and_nothing_else_is(store: Store, topic: str) -> None:
     told: list[frozenset[str]] = []
+    await store.write(priced)
     store.watch(told.append)
     x = new_id()
     for n, statement in enumerate(TOPICS[topic][1], 1):

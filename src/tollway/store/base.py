@@ -31,8 +31,24 @@ class Balance(Struct, frozen=True):
         return self.credited + self.overdraft - self.debited - self.held
 
 
+class Claim(Struct, frozen=True, kw_only=True):
+    """An idempotency key that a call wants for itself: the API key, the route and the name the client chose.
+
+    `fingerprint` tells the request from others under the same name.
+    """
+
+    key_id: str
+    route: str
+    name: str
+    fingerprint: str
+    expires_at: int
+
+
 class HoldRequest(Struct, frozen=True, kw_only=True):
-    """Put `amount` aside in a wallet and, if given, in a key's budget. `id` is the call's id."""
+    """Put `amount` aside in a wallet and, if given, in a key's and its project's budgets. `id` is the call's id.
+
+    `claim`: taken in the same transaction, or the hold is refused (ClaimTaken).
+    """
 
     id: str
     wallet: int
@@ -42,6 +58,8 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     created_at: int
     expires_at: int
     extends: str | None = None
+    claim: Claim | None = None
+    project_budget: int | None = None
 
 
 class CallRecord(Struct, frozen=True, kw_only=True):
@@ -51,7 +69,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     "cancelled" or "failed". `flags` say how the bill came about: "estimated", "partial",
     "client_cancelled", "usage_anomaly", "bad_upstream", "late". `usage` maps meters to counts.
     `charged` and `absorbed` are what the ledger did; `cost` is what upstreams charge us, None if
-    unknown.
+    unknown. `discount`: hundredths of a percent off the price version.
     """
 
     id: str
@@ -79,6 +97,7 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     finished_at: int
     ip: str
     user_agent: str
+    discount: int = 0
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
@@ -145,13 +164,17 @@ class StoreError(Exception):
 
 
 class InsufficientFunds(StoreError):
-    """A hold or transfer would overdraw an account. `kind`: "wallet" or "budget"; `balance` as it stood."""
+    """A hold or transfer would overdraw an account. `kind`: "wallet", "budget" or "project"; `balance` as it stood."""
 
     def __init__(self, kind: str, account: int, balance: Balance) -> None:
         super().__init__(f"{kind} {account} has {balance.available} micro-credits available")
         self.kind = kind
         self.account = account
         self.balance = balance
+
+
+class ClaimTaken(StoreError):
+    """Another call has the idempotency key; what became of it is in the table."""
 
 
 class IllegalOperation(StoreError):
@@ -187,7 +210,7 @@ class Ledger(Protocol):
     """
 
     async def hold(self, request: HoldRequest) -> Balance:
-        """Reserve. Returns the wallet's balance after it. Raises InsufficientFunds, LedgerUnavailable."""
+        """Reserve. Returns the wallet's balance after it. Raises InsufficientFunds, ClaimTaken, LedgerUnavailable."""
         ...
 
     async def settle(self, settlement: Settlement) -> Settled:
@@ -198,12 +221,24 @@ class Ledger(Protocol):
         """Write one entry. Returns the wallet's balance after it. Raises InsufficientFunds, IllegalOperation."""
         ...
 
-    async def budget(self, key_id: str, period: str, limit: int, now: int) -> int:
-        """The ledger account of a key's budget in a period ("" for a total one), made on first use.
+    async def budget(self, owner: str, period: str, limit: int, now: int) -> int:
+        """The ledger account of a key's or project's budget in a period ("" for a total one), made on first use.
 
         If the account exists with another limit it is adjusted to `limit`, never below what is
         spent and held.
         """
+        ...
+
+
+class Books(Protocol):
+    """A database to ask and to change, without its ledger: a store, or a job's own fenced way to one."""
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        """Run a query in a read-only transaction."""
+        ...
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        """Run a change in a transaction of its own. Raises StoreError."""
         ...
 
 

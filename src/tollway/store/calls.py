@@ -13,7 +13,10 @@ from tollway.store.base import AttemptRecord, CallRecord
 
 
 class KeyUse(Struct, frozen=True, kw_only=True):
-    """What a key has done since its creation: calls, micro-credits charged, time of the last call."""
+    """What a key has done since its creation: calls, micro-credits charged, time of the last call.
+
+    Where that call was deleted, its time is the quarter of an hour it finished in.
+    """
 
     calls: int
     charged: int
@@ -51,13 +54,19 @@ def page(
 
 
 def use_of_key(conn: Connection, account_id: str, key_id: str) -> KeyUse:
-    """What a key has done; reads the calls of its account."""
-    table = schema.call
+    """What a key has done; reads the calls of its account, and the sums of those that were deleted."""
+    table, sums = schema.call, schema.rollup
     query = select(
         func.count(), func.coalesce(func.sum(table.c.charged), 0), func.max(table.c.created_at)
     ).where(table.c.account_id == account_id, table.c.key_id == key_id)
     count, charged, last = conn.execute(query).one()
-    return KeyUse(calls=count, charged=int(charged), last_used_at=last)
+    gone = select(
+        func.coalesce(func.sum(sums.c.calls), 0),
+        func.coalesce(func.sum(sums.c.charged), 0),
+        func.max(sums.c.bucket),
+    ).where(sums.c.account_id == account_id, sums.c.key_id == key_id, sums.c.kept == 1, sums.c.calls > 0)
+    more, paid, before = conn.execute(gone).one()
+    return KeyUse(calls=count + int(more), charged=int(charged) + int(paid), last_used_at=last or before)
 
 
 def _attempt(row: Row[Any]) -> AttemptRecord:

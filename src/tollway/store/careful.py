@@ -7,6 +7,8 @@ functions over a connection, each run in a transaction of its own. Books of one 
     b:c   budget   -> world     the same, against the key's budget  (by the database, on closing)
     o:c   wallet   -> revenue   what exceeded the hold, if the wallet and the budget afforded it
     ob:c  budget   -> world     the same, against the key's budget
+    p:c   budget   -> world     what was charged within the hold, against the project's budget
+    op:c  budget   -> world     what exceeded it, the same
     a:c   absorbed -> revenue   what exceeded the hold and nobody paid: the operator's loss
 """
 
@@ -18,9 +20,10 @@ from typing import Any, Final, assert_never
 from sqlalchemy import Connection, Row, case, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from tollway.store import records, schema
+from tollway.store import idempotency, records, schema
 from tollway.store.base import (
     Balance,
+    Claim,
     HoldRequest,
     IllegalOperation,
     InsufficientFunds,
@@ -67,9 +70,11 @@ def carry_out(conn: Connection, owner: str, one: Pending) -> Balance | Settled:
 
 
 def hold(conn: Connection, owner: str, request: HoldRequest) -> Balance:
-    """Reserve, or find that an earlier run did. Raises InsufficientFunds, IllegalOperation."""
+    """Reserve, or find that an earlier run did. Raises InsufficientFunds, ClaimTaken, IllegalOperation."""
     found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
     if found is None:
+        if request.claim is not None:
+            _claim(conn, request, request.claim)
         refused = _refused(conn, HOLD, _hold_row(owner, request))
         # The re-run of a doubtful operation may have waited for the first run to commit.
         found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
@@ -79,11 +84,33 @@ def hold(conn: Connection, owner: str, request: HoldRequest) -> Balance:
     return balance(conn, request.wallet)
 
 
+def _claim(conn: Connection, request: HoldRequest, claim: Claim) -> None:
+    """Take an idempotency key for a call. Raises ClaimTaken.
+
+    A call that was paid and whose answer was lost is paid back, for its client asks once more: the
+    key is charged once.
+    """
+    lost = idempotency.take(conn, claim, request.id, request.created_at)
+    if lost is None or not lost.owed:
+        return
+    refund = Transfer(
+        id=f"refund:{lost.call_id}:unanswered",
+        kind="refund",
+        wallet=request.wallet,
+        amount=lost.owed,
+        at=request.created_at,
+        hold_id=lost.call_id,
+        note="the answer was lost; the same idempotency key runs again",
+    )
+    transfer(conn, refund)
+
+
 def _hold_row(owner: str, request: HoldRequest) -> dict[str, Any]:
     return {
         "id": request.id,
         "wallet": request.wallet,
         "budget": request.budget,
+        "project_budget": request.project_budget,
         "amount": request.amount,
         "extends": request.extends,
         "price_version": request.price_version,
@@ -97,15 +124,17 @@ def refusal(cause: str, request: HoldRequest, read: Any) -> InsufficientFunds | 
     """What the database's words about a refused hold mean; `read` gives an account's balance."""
     if NO_OVERSPEND not in cause:
         return IllegalOperation(cause)
-    found = read(request.wallet)
-    if found.available < request.amount or request.budget is None:
-        return InsufficientFunds("wallet", request.wallet, found)
-    return InsufficientFunds("budget", request.budget, read(request.budget))
+    bounds = (("wallet", request.wallet), ("budget", request.budget), ("project", request.project_budget))
+    given = [(kind, account, read(account)) for kind, account in bounds if account is not None]
+    # By the time of the look others may have freed what was lacking: then it is the last that was.
+    short = next((one for one in given if one[2].available < request.amount), given[-1])
+    return InsufficientFunds(*short)
 
 
 def _same_hold(found: Row[Any], request: HoldRequest) -> None:
-    terms = (found.wallet, found.budget, found.amount, found.extends)
-    if terms != (request.wallet, request.budget, request.amount, request.extends):
+    terms = (found.wallet, found.budget, found.project_budget, found.amount, found.extends)
+    wanted = (request.wallet, request.budget, request.project_budget, request.amount, request.extends)
+    if terms != wanted:
         raise IllegalOperation(f"hold {request.id} exists with other terms")
     if found.state != "held":
         raise IllegalOperation(f"hold {request.id} is already {found.state}")
@@ -177,8 +206,11 @@ def _close(conn: Connection, hold_id: str, amount: int | None, reason: str, at: 
 def _overage(conn: Connection, head: Row[Any], amount: int, at: int) -> bool:
     entry = {"amount": amount, "hold_id": head.id, "at": at}
     rows = [{**entry, "id": f"o:{head.id}", "debit": head.wallet, "credit": REVENUE, "kind": "overage"}]
-    if head.budget is not None:
-        rows.append({**entry, "id": f"ob:{head.id}", "debit": head.budget, "credit": WORLD, "kind": "budget"})
+    for prefix, account in (("ob", head.budget), ("op", head.project_budget)):
+        if account is not None:
+            rows.append(
+                {**entry, "id": f"{prefix}:{head.id}", "debit": account, "credit": WORLD, "kind": "budget"}
+            )
     refused = _refused(conn, ENTRY, *rows)
     if refused is not None and NO_OVERSPEND not in refused:
         raise IllegalOperation(refused)
@@ -243,19 +275,19 @@ def _entry_of(request: Transfer) -> dict[str, Any]:
     }
 
 
-def budget(conn: Connection, key_id: str, period: str, limit: int) -> int:
-    """The account of a key's budget in a period, with `limit` as its overdraft.
+def budget(conn: Connection, owner: str, period: str, limit: int) -> int:
+    """The account of a key's or project's budget in a period, with `limit` as its overdraft.
 
     A limit below what is spent and held becomes just that: nothing more can be reserved.
     """
-    row = {"kind": "budget", "owner": key_id, "period": period, "overdraft": limit}
-    of_key = (ACCOUNT.c.kind == "budget", ACCOUNT.c.owner == key_id, ACCOUNT.c.period == period)
+    row = {"kind": "budget", "owner": owner, "period": period, "overdraft": limit}
+    of_owner = (ACCOUNT.c.kind == "budget", ACCOUNT.c.owner == owner, ACCOUNT.c.period == period)
     if not insert_once(conn, ACCOUNT, row):
         used = ACCOUNT.c.debited + ACCOUNT.c.held - ACCOUNT.c.credited
         floor = case((used > limit, used), else_=limit)
-        change = update(ACCOUNT).where(*of_key, ACCOUNT.c.overdraft != floor)
+        change = update(ACCOUNT).where(*of_owner, ACCOUNT.c.overdraft != floor)
         conn.execute(change.values(overdraft=floor))
-    return int(conn.execute(select(ACCOUNT.c.id).where(*of_key)).scalar_one())
+    return int(conn.execute(select(ACCOUNT.c.id).where(*of_owner)).scalar_one())
 
 
 def _refused(conn: Connection, table: Any, *rows: dict[str, Any]) -> str | None:

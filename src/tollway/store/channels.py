@@ -50,6 +50,23 @@ def set_status(conn: Connection, channel_id: str, status: str) -> None:
     conn.execute(update(schema.channel).where(schema.channel.c.id == channel_id).values(status=status))
 
 
+def change(conn: Connection, channel: Channel) -> None:
+    """Make a channel's row what the value says, but for its id, name, dialect, status and time."""
+    conn.execute(
+        update(schema.channel)
+        .where(schema.channel.c.id == channel.id)
+        .values(
+            base_url=channel.base_url,
+            secret=channel.secret,
+            secret_hint=channel.secret_hint,
+            groups=json.encode(channel.groups).decode(),
+            priority=channel.priority,
+            weight=channel.weight,
+            options=json.encode(channel.options).decode(),
+        )
+    )
+
+
 def remove(conn: Connection, channel_id: str) -> None:
     """Delete a channel and its routes; calls and attempts keep its id."""
     conn.execute(delete(schema.route).where(schema.route.c.channel_id == channel_id))
@@ -68,6 +85,22 @@ def set_route(conn: Connection, *, channel_id: str, model_id: str, upstream_mode
     if not insert_once(conn, table, row):
         of_model = (table.c.channel_id == channel_id, table.c.model_id == model_id)
         conn.execute(update(table).where(*of_model).values(upstream_model=upstream_model))
+
+
+def set_cost(conn: Connection, *, channel_id: str, model_id: str, cost: dict[str, int]) -> None:
+    """Say what a model on a channel costs us: micro-credits per 10^6 units, by rate key."""
+    table = schema.route
+    of_model = (table.c.channel_id == channel_id, table.c.model_id == model_id)
+    conn.execute(update(table).where(*of_model).values(cost=json.encode(cost).decode()))
+
+
+def set_route_options(
+    conn: Connection, *, channel_id: str, model_id: str, options: dict[str, object]
+) -> None:
+    """Say what is special about a model on a channel; see `core.routing.models.Route`."""
+    table = schema.route
+    of_model = (table.c.channel_id == channel_id, table.c.model_id == model_id)
+    conn.execute(update(table).where(*of_model).values(options=json.encode(options).decode()))
 
 
 def routes(conn: Connection) -> dict[str, dict[str, str]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, Select, exists, insert, select, update
 
 from tollway.core import json
 from tollway.core.access.keys import Key
-from tollway.store import schema
+from tollway.store import caps, schema
 
 
 class NewKey(Struct, frozen=True, kw_only=True):
@@ -72,7 +73,9 @@ def add(conn: Connection, new: NewKey) -> None:
 def by_digest(conn: Connection, digest: bytes) -> Key | None:
     """The key whose secret has this keyed digest, whatever its status."""
     found = conn.execute(_keys().where(schema.api_key.c.digest == digest)).first()
-    return None if found is None else _stored(found).key
+    if found is None:
+        return None
+    return replace(_stored(found).key, caps=caps.of_key(conn, found.id))
 
 
 def by_reference(conn: Connection, reference: str, account_id: str | None = None) -> list[StoredKey]:
@@ -125,16 +128,19 @@ def set_limits(conn: Connection, key_id: str, limits: dict[str, int | None]) -> 
 
 
 def _keys() -> Select[Any]:
-    wallet = schema.ledger_account
+    wallet, together = schema.ledger_account, schema.project_budget
     return (
         select(
             schema.api_key,
             schema.account.c.status.label("account_status"),
             schema.project.c.name.label("project_name"),
             wallet.c.id.label("wallet"),
+            together.c.amount.label("project_budget"),
+            together.c.period.label("project_period"),
         )
         .join(schema.account, schema.account.c.id == schema.api_key.c.account_id)
         .join(schema.project, schema.project.c.id == schema.api_key.c.project_id)
+        .outerjoin(together, together.c.project_id == schema.api_key.c.project_id)
         .join(wallet, (wallet.c.owner == schema.api_key.c.account_id) & (wallet.c.kind == "wallet"))
     )
 
@@ -160,5 +166,7 @@ def _stored(row: Row[Any]) -> StoredKey:
         budget_period=row.budget_period,
         expires_at=row.expires_at,
         created_at=row.created_at,
+        project_budget=row.project_budget,
+        project_period=row.project_period or "total",
     )
     return StoredKey(key=key, replaces=row.replaces, tags=tuple(json.decode(row.tags)))

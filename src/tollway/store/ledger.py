@@ -53,13 +53,13 @@ class QueuedLedger:
             raise IllegalOperation(f"a transfer moves 1 to {AMOUNT_MAX} micro-credits, not {amount!r}")
         return cast("Balance", await self._change(partial(careful.transfer, request=transfer)))
 
-    async def budget(self, key_id: str, period: str, limit: int, now: int) -> int:  # noqa: ARG002
-        found = self._budgets.get((key_id, period))
+    async def budget(self, owner: str, period: str, limit: int, now: int) -> int:  # noqa: ARG002
+        found = self._budgets.get((owner, period))
         if found is not None and found[0] == limit:
             return found[1]
-        change = partial(careful.budget, key_id=key_id, period=period, limit=limit)
+        change = partial(careful.budget, owner=owner, period=period, limit=limit)
         account = cast("int", await self._change(change))
         if len(self._budgets) >= BUDGETS_MAX:
             self._budgets.clear()
-        self._budgets[key_id, period] = (limit, account)
+        self._budgets[owner, period] = (limit, account)
         return account

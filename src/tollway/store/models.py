@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tollway.core import json
+from tollway.core.billing.rates import Rates
 from tollway.core.routing.models import Catalogue, Model, Price, Route
-from tollway.store import channels, schema
+from tollway.store import channels, discounts, schema
 from tollway.store.insert import insert_once
 from tollway.store.instance import revision_of
 
@@ -28,6 +29,7 @@ def add(conn: Connection, model: Model) -> bool:
             "capabilities": json.encode(model.capabilities).decode(),
             "status": model.status,
             "created_at": model.created_at,
+            "parameters": json.encode(model.parameters).decode(),
         },
     )
 
@@ -37,9 +39,11 @@ def set_status(conn: Connection, model_id: str, status: str) -> None:
     conn.execute(update(schema.model).where(schema.model.c.id == model_id).values(status=status))
 
 
-def set_facts(conn: Connection, model_id: str, facts: dict[str, int | str]) -> None:
-    """Change some of provider, description, context_window and output_max."""
-    conn.execute(update(schema.model).where(schema.model.c.id == model_id).values(**facts))
+def set_facts(conn: Connection, model_id: str, facts: dict[str, Any]) -> None:
+    """Change some of provider, description, context_window, output_max, capabilities and parameters."""
+    lists = ("capabilities", "parameters")
+    values = {name: json.encode(fact).decode() if name in lists else fact for name, fact in facts.items()}
+    conn.execute(update(schema.model).where(schema.model.c.id == model_id).values(**values))
 
 
 def add_price(conn: Connection, *, model_id: str, rates: dict[str, int], source: str, now: int) -> int:
@@ -51,14 +55,14 @@ def add_price(conn: Connection, *, model_id: str, rates: dict[str, int], source:
 
 
 def prices(conn: Connection, model_id: str) -> list[Price]:
-    """Every price a model has had, newest first."""
+    """Every price a model has had, newest first, but for those that cannot be read."""
     table = schema.price_version
     rows = conn.execute(select(table).where(table.c.model_id == model_id).order_by(table.c.version.desc()))
-    return [_price(row) for row in rows]
+    return [found for row in rows if (found := _price(row)) is not None]
 
 
 def price(conn: Connection, version: int) -> Price | None:
-    """One price version, of whichever model."""
+    """One price version, of whichever model; None also if it cannot be read."""
     table = schema.price_version
     found = conn.execute(select(table).where(table.c.version == version)).first()
     return None if found is None else _price(found)
@@ -102,6 +106,7 @@ def catalogue(conn: Connection) -> Catalogue:
             price=newest.get(row.id),
             aliases=tuple(names.get(row.id, ())),
             routes=tuple(routes.get(row.id, ())),
+            parameters=json.decode(row.parameters),
         )
         for row in conn.execute(select(schema.model).order_by(schema.model.c.id))
     }
@@ -110,6 +115,7 @@ def catalogue(conn: Connection) -> Catalogue:
         models=models,
         aliases=aliases,
         channels={channel.id: channel for channel in channels.listed(conn)},
+        discounts=discounts.by_owner(conn),
     )
 
 
@@ -129,7 +135,7 @@ def _routes(conn: Connection) -> dict[str, list[Route]]:
     table = schema.route
     found: dict[str, list[Route]] = {}
     for row in conn.execute(select(table).order_by(table.c.model_id, table.c.channel_id)):
-        cost = None if row.cost is None else json.decode(row.cost)
+        cost = None if row.cost is None else _rates(row.cost)
         found.setdefault(row.model_id, []).append(
             Route(
                 channel_id=row.channel_id,
@@ -141,14 +147,24 @@ def _routes(conn: Connection) -> dict[str, list[Route]]:
     return found
 
 
-def _newest_prices(conn: Connection) -> dict[str, Price]:
+def _newest_prices(conn: Connection) -> dict[str, Price | None]:
     table = schema.price_version
     newest = select(func.max(table.c.version)).group_by(table.c.model_id)
     rows = conn.execute(select(table).where(table.c.version.in_(newest)))
     return {row.model_id: _price(row) for row in rows}
 
 
-def _price(row: Any) -> Price:
-    return Price(
-        version=row.version, rates=json.decode(row.rates), created_at=row.created_at, source=row.source
-    )
+def _price(row: Any) -> Price | None:
+    rates = _rates(row.rates)
+    if rates is None:
+        return None
+    return Price(version=row.version, rates=rates, created_at=row.created_at, source=row.source)
+
+
+def _rates(stored: str) -> Rates | None:
+    """Rates as stored; None for those this version cannot read, by which nothing must be billed."""
+    try:
+        found = json.decode(stored)
+        return Rates(found) if type(found) is dict and found else None
+    except ValueError:
+        return None

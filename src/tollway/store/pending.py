@@ -108,8 +108,9 @@ class OpenHolds:
             if one.doubtful or isinstance(request, Void):
                 plan.careful.append(one)
             elif isinstance(request, HoldRequest):
-                new = request.id not in seen and request.id not in self._terms and request.extends is None
-                (plan.holds if new else plan.careful).append(one)
+                new = request.id not in seen and request.id not in self._terms
+                plain = new and request.extends is None and request.claim is None
+                (plan.holds if plain else plan.careful).append(one)
                 seen.add(request.id)
             else:
                 plain = request.hold_id not in seen and self._plain(request)

@@ -45,6 +45,7 @@ def call_row(record: CallRecord, charged: int, absorbed: int, *, late: bool = Fa
         record.finished_at,
         record.ip,
         clean(record.user_agent),
+        record.discount,
     )
 
 

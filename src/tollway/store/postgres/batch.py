@@ -31,7 +31,16 @@ def _unnest(table: Table, columns: Sequence[str], first: int) -> str:
     return f"unnest({arrays}) AS v ({', '.join(columns)})"
 
 
-_HOLD: Final = ("id", "wallet", "budget", "amount", "price_version", "expires_at", "created_at")
+_HOLD: Final = (
+    "id",
+    "wallet",
+    "budget",
+    "project_budget",
+    "amount",
+    "price_version",
+    "expires_at",
+    "created_at",
+)
 _CLOSE: Final = ("id", "settled", "reason", "closed_at")
 _FIRST_CLOSE: Final = 3 + len(_HOLD)
 _FIRST_CALL: Final = _FIRST_CLOSE + len(_CLOSE)
@@ -78,7 +87,8 @@ async def run(
     holds = [one.request for one in operations if isinstance(one.request, HoldRequest)]
     settles = [one.request for one in operations if isinstance(one.request, Settlement)]
     wallets = {request.wallet for request in holds} | {known.terms(one.hold_id).wallet for one in settles}
-    budgets = {request.budget for request in holds if request.budget is not None}
+    bounds = {account for request in holds for account in (request.budget, request.project_budget)}
+    budgets = {account for account in bounds if account is not None}
     attempts = [records.attempt_row(attempt) for one in settles for attempt in one.attempts]
     done = await conn.fetchrow(
         _BATCH,
@@ -116,7 +126,16 @@ def _answer(
 
 
 def _hold_row(one: HoldRequest) -> tuple[Value, ...]:
-    return (one.id, one.wallet, one.budget, one.amount, one.price_version, one.expires_at, one.created_at)
+    return (
+        one.id,
+        one.wallet,
+        one.budget,
+        one.project_budget,
+        one.amount,
+        one.price_version,
+        one.expires_at,
+        one.created_at,
+    )
 
 
 def _close_row(one: Settlement) -> tuple[Value, ...]:

@@ -158,7 +158,8 @@ class PostgresLedger:
             return self._sure([one])
 
     async def _no_funds(self, conn: Any, request: HoldRequest, cause: str) -> Exception:
-        accounts = [request.wallet] if request.budget is None else [request.wallet, request.budget]
+        bounds = (request.wallet, request.budget, request.project_budget)
+        accounts = [account for account in bounds if account is not None]
         found = await batch.balances(conn, accounts, STATEMENT_SECONDS)
         refusal = careful.refusal(cause, request, found.__getitem__)
         assert isinstance(refusal, InsufficientFunds)

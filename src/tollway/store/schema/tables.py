@@ -147,6 +147,7 @@ model = Table(
     words("capabilities", default="[]"),
     words("status", CheckConstraint("status IN ('enabled','disabled')", name="status"), default="enabled"),
     number("created_at"),
+    words("parameters", default="{}"),
 )
 model_alias = Table(
     "model_alias",
@@ -207,7 +208,7 @@ ledger_account = Table(
     ),
     UniqueConstraint("kind", "owner", "period"),
     CheckConstraint("bounded = 0 OR debited + held <= credited + overdraft", name="no_overspend"),
-    comment="wallet: owner is an account id; budget: owner is a key id, one row per period, its overdraft is the limit",
+    comment="wallet: owner is an account id; budget: owner is a key or project id, one row per period, its overdraft is the limit",
 )
 hold = Table(
     "hold",
@@ -234,6 +235,7 @@ hold = Table(
     number("expires_at"),
     number("created_at"),
     number("closed_at", null=True),
+    number("project_budget", ForeignKey("ledger_account.id"), null=True),
     CheckConstraint("(state = 'settled') = (settled IS NOT NULL)", name="settled_state"),
     CheckConstraint("(state = 'held') = (closed_at IS NULL)", name="closed_state"),
     Index(
@@ -280,6 +282,12 @@ entry = Table(
         sqlite_where=text("credit > 4"),
         postgresql_where=text("credit > 4"),
     ),
+    Index(
+        "ix_entry_refund",
+        "at",
+        sqlite_where=text("kind = 'refund'"),
+        postgresql_where=text("kind = 'refund'"),
+    ),
     comment="immutable: one debit, one credit, a positive amount",
 )
 
@@ -313,7 +321,9 @@ call = Table(
     number("finished_at"),
     words("ip"),
     words("user_agent"),
+    number("discount", default=0),
     Index("ix_call_account", "account_id", "created_at"),
+    Index("ix_call_finished", "finished_at"),
     comment="one client request; hold id = call id; ids sort by time",
     sqlite_with_rowid=False,
 )

@@ -25,7 +25,8 @@ Row = tuple[Value, ...]
 CHUNK_MAX: Final = 32
 
 _HOLD: Final = (
-    "INSERT INTO hold (id, wallet, budget, amount, price_version, owner, expires_at, created_at) VALUES "
+    "INSERT INTO hold (id, wallet, budget, project_budget, amount, price_version, owner, expires_at, created_at) "
+    "VALUES "
 )
 _CALL: Final = f"INSERT INTO call ({', '.join(records.CALL_COLUMNS)}) VALUES "  # noqa: S608 - our own names
 _ATTEMPT: Final = f"INSERT INTO attempt ({', '.join(records.ATTEMPT_COLUMNS)}) VALUES "  # noqa: S608
@@ -179,6 +180,7 @@ def _hold_row(one: Pending, owner: str) -> Row:
         request.id,
         request.wallet,
         request.budget,
+        request.project_budget,
         request.amount,
         request.price_version,
         owner,
@@ -210,7 +212,7 @@ def _values(columns: int, rows: int) -> str:
 
 @cache
 def _holds(rows: int) -> str:
-    return _HOLD + _values(8, rows)
+    return _HOLD + _values(9, rows)
 
 
 @cache

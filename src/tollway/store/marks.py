@@ -1,0 +1,38 @@
+"""How far the bookkeeping has come: a number by topic, kept where every process sees it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Connection, select, update
+
+from tollway.store.insert import insert_once
+from tollway.store.schema import mark
+
+ROLLED: Final = "rolled"
+"""Calls that finished before this time (Unix ms) are rolled up, but for stragglers a recount finds."""
+RECOUNTED: Final = "recounted"
+"""When the counts of rollups and calls were last compared (Unix ms)."""
+PRUNED: Final = "pruned"
+"""Calls that finished before this time (Unix ms) may have been deleted."""
+PROVEN: Final = "proven"
+"""When the whole ledger was last proven (Unix ms)."""
+BROKEN: Final = "broken"
+"""When the ledger was last found broken (Unix ms); 0 once it was proven again."""
+
+
+def value(conn: Connection, topic: str) -> int:
+    """The number of a topic; 0 if it was never set."""
+    return conn.execute(select(mark.c.value).where(mark.c.topic == topic)).scalar() or 0
+
+
+def put(conn: Connection, topic: str, number: int) -> None:
+    """Set the number of a topic."""
+    if not insert_once(conn, mark, {"topic": topic, "value": number}):
+        conn.execute(update(mark).where(mark.c.topic == topic).values(value=number))
+
+
+def advance(conn: Connection, topic: str, number: int) -> None:
+    """Set the number of a topic unless it is larger already."""
+    if not insert_once(conn, mark, {"topic": topic, "value": number}):
+        conn.execute(update(mark).where(mark.c.topic == topic, mark.c.value < number).values(value=number))

@@ -1,0 +1,108 @@
+"""The tables of the books beside the ledger: sums of calls, seals of entries, and the jobs that keep both."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
+
+from tollway.store.schema.columns import BigInt, metadata, number, words
+
+
+def _id(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+def _begins() -> Column[int]:
+    return Column("bucket", BigInt, primary_key=True, autoincrement=False)
+
+
+def _dimensions() -> tuple[Column[str], ...]:
+    """Who paid for what, and where it went; '' where a call had none, or where the row is of all of them."""
+    return tuple(_id(name) for name in ("account_id", "project_id", "key_id", "model", "channel_id"))
+
+
+def _measures() -> tuple[Column[int], ...]:
+    """What is summed: counts, micro-credits and tokens."""
+    return (
+        number("calls", default=0),
+        number("failures", default=0),
+        number("charged", default=0),
+        number("absorbed", default=0),
+        number("refunded", default=0),
+        number("cost", default=0),
+        number("unpriced", default=0),
+        number("tokens_in", default=0),
+        number("tokens_cached", default=0),
+        number("tokens_out", default=0),
+    )
+
+
+rollup = Table(
+    "rollup",
+    metadata,
+    _begins(),
+    Column("kept", Integer, primary_key=True, autoincrement=False),
+    *_dimensions(),
+    *_measures(),
+    CheckConstraint("kept IN (0, 1)", name="kept"),
+    Index("ix_rollup_account", "account_id", "bucket"),
+    comment="sums of quarter hours (by finished_at, UTC): kept 0 of the calls that are there, kept 1 of those deleted, and refunds",
+    sqlite_with_rowid=False,
+)
+rollup_sum = Table(
+    "rollup_sum",
+    metadata,
+    Column("span", Text, CheckConstraint("span IN ('quarter','day','month')", name="span"), primary_key=True),
+    Column(
+        "grain",
+        Text,
+        CheckConstraint("grain IN ('all','key','model','channel','full')", name="grain"),
+        primary_key=True,
+    ),
+    _begins(),
+    *_dimensions(),
+    *_measures(),
+    Index("ix_rollup_sum_account", "account_id", "span", "grain", "bucket"),
+    comment="the same sums over longer spans (UTC) and fewer dimensions; changes with rollup, in its transactions",
+    sqlite_with_rowid=False,
+)
+rolled_refund = Table(
+    "rolled_refund",
+    metadata,
+    _id("entry_id"),
+    comment="the refunds that rollup has",
+    sqlite_with_rowid=False,
+)
+mark = Table(
+    "mark",
+    metadata,
+    _id("topic"),
+    number("value"),
+    comment="how far a piece of bookkeeping has come; the topics are in store/marks.py",
+)
+seal = Table(
+    "seal",
+    metadata,
+    Column("n", BigInt, primary_key=True, autoincrement=False),
+    number("first_seq"),
+    number("last_seq"),
+    number("entries", CheckConstraint("entries > 0", name="entries")),
+    number("amount"),
+    words("previous"),
+    words("digest"),
+    number("sealed_at"),
+    UniqueConstraint("first_seq"),
+    UniqueConstraint("last_seq"),
+    CheckConstraint("first_seq <= last_seq", name="order"),
+    comment="append-only: each seal's digest covers its entries and the digest before it",
+)
+job = Table(
+    "job",
+    metadata,
+    _id("name"),
+    words("owner", null=True),
+    number("token", default=0),
+    number("lease_until", default=0),
+    number("next_at", default=0),
+    words("memo", default="{}"),
+    comment="internal periodic work: who runs it now; token grows with each claim and fences off earlier ones",
+)
