@@ -16,3 +16,7 @@ check:
 # measure against nginx
 bench *args:
     ./run bench "$@"
+
+# run Claude Code and Codex through the gateway (needs npm and the right to make a network namespace)
+agents *args:
+    ./run agents "$@"

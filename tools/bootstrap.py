@@ -130,7 +130,7 @@ def sync(uv: str, *, development: bool) -> Path:
 
 def main() -> None:
     words = sys.argv[1:] or ["--help"]
-    development = words[0] in ("test", "check", "bench")
+    development = words[0] in ("test", "check", "bench", "agents")
     tools = sync(find_uv(), development=development)
     if words[0] == "test":
         command = [str(tools / "python"), "-m", "pytest", *(words[1:] or ["-n", "2"])]
@@ -138,6 +138,8 @@ def main() -> None:
         command = ["sh", str(ROOT / "tools" / "check.sh"), *words[1:]]
     elif words[0] == "bench":
         command = [str(tools / "python"), "-m", "bench", *words[1:]]
+    elif words[0] == "agents":
+        command = [str(tools / "python"), str(ROOT / "tools" / "agents.py"), *words[1:]]
     else:
         command = [str(tools / "tollway"), *words]
     ENVIRONMENT["PATH"] = f"{tools}{os.pathsep}{ENVIRONMENT.get('PATH', '')}"

@@ -17,6 +17,8 @@ from msgspec import Struct
 
 PREFIX: Final = "TOLLWAY_"
 FILE_NAME: Final = "tollway.toml"
+SECRET_MIN: Final = 16
+DAYS_MAX: Final = 36_500
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +66,27 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stream_timeout: float = 1800.0
     stream_keep_alive: float = 15.0
     """Seconds of silence after which a stream's client is sent something that means nothing."""
+    fetch_allow: str = ""
+    """Comma-separated hosts and CIDRs that URLs given by users may lead to although they are not public."""
+    fetch_ports: str = "80, 443"
+    """Comma-separated ports that such URLs may name; hosts of `fetch_allow` may be reached on any."""
+    fetch_max: int = 20 * 1024 * 1024
+    """Largest file fetched from a URL that a user gave."""
+    fetch_timeout: float = 20.0
+    """Seconds such a fetch may take, redirects included."""
+    call_days: int = 90
+    """Days calls and their attempts are kept; what they add up to stays. 0 keeps them for ever."""
+    job_run_days: int = 30
+    """Days the history of jobs is kept; 0 keeps it for ever."""
+    scheduler: bool = True
+    """Whether this process runs jobs that are due."""
+    jobs_secret: str = ""
+    """What callers of /api/internal/jobs must know, at least 16 characters; "" means there are no such endpoints."""
     log_level: str = "info"
+    responses_days: int = 30
+    """Days a response of the Responses API is kept; 0 keeps none."""
+    responses_max: int = 32 * 1024 * 1024
+    """Largest conversation kept for the Responses API, in bytes of JSON."""
     show_amounts: bool = True
     """Whether refusals name balances and limits in credits."""
 
@@ -88,9 +110,20 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     folder = Path(str(given.get("data") or from_env.get("data") or Settings().data))
     merged = {**_from_file(folder / FILE_NAME, known), **from_env, **given}
     try:
-        return msgspec.convert(merged, Settings, strict=False)
+        found = msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadSettings(f"bad setting: {error}") from None
+    _check(found)
+    return found
+
+
+def _check(found: Settings) -> None:
+    """Refuse values that are of their type and yet no use."""
+    if 0 < len(found.jobs_secret) < SECRET_MIN:
+        raise BadSettings(f"bad setting: jobs_secret has fewer than {SECRET_MIN} characters")
+    for name in ("call_days", "job_run_days"):
+        if not 0 <= getattr(found, name) <= DAYS_MAX:
+            raise BadSettings(f"bad setting: {name} is 0 to {DAYS_MAX} days")
 
 
 def _from_file(path: Path, known: set[str]) -> dict[str, Any]:

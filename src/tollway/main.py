@@ -28,7 +28,10 @@ from tollway.flows.admin.context import Admin
 from tollway.flows.admin.control import ControlServer
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
-from tollway.flows.probe import prober
+from tollway.flows.jobs.runner import Runner
+from tollway.flows.jobs.scheduler import Scheduler
+from tollway.flows.jobs.work import Tools
+from tollway.flows.probe import lister, prober
 from tollway.store import accounts
 from tollway.store.base import Store
 from tollway.store.factory import open_store
@@ -39,7 +42,8 @@ from tollway.upstream.transport import Origin
 from tollway.web.app import App
 from tollway.web.listen import listen
 from tollway.web.registry import Registry
-from tollway.web.routes import health, openai
+from tollway.web.routes import anthropic, gemini, health, hello, internal, models, openai, responses
+from tollway.web.routes import credits as money
 from tollway.web.server import serve as serve_http
 
 log: Final = logging.getLogger("tollway")
@@ -68,6 +72,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
         gate = await stack.enter_async_context(_gate(settings, admin))
         await stack.enter_async_context(_control(admin, gate))
         await stack.enter_async_context(_bookkeeping(store))
+        jobs = await stack.enter_async_context(_jobs(gate))
 
         def ready(host: str, port: int) -> None:
             _settle_memory()
@@ -76,7 +81,19 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
         def drain() -> None:
             gate.draining = True
 
-        registry = Registry((*openai.ROUTES, *health.ROUTES))
+        registry = Registry(
+            (
+                *openai.ROUTES,
+                *responses.ROUTES,
+                *anthropic.ROUTES,
+                *gemini.ROUTES,
+                *models.ROUTES,
+                *money.ROUTES,
+                *hello.ROUTES,
+                *health.ROUTES,
+                *internal.routes(jobs),
+            )
+        )
         return await serve_http(App(gate, registry), settings, sockets, on_ready=ready, on_drain=drain)
 
 
@@ -119,7 +136,9 @@ async def _control(admin: Admin, gate: Gate) -> AsyncIterator[None]:
     if admin.store.engine != "sqlite":
         yield
         return
-    control = ControlServer(msgspec.structs.replace(admin, probe=prober(gate)), gate.caught_up)
+    control = ControlServer(
+        msgspec.structs.replace(admin, probe=prober(gate), lister=lister(gate)), gate.caught_up
+    )
     await control.start()
     try:
         yield
@@ -132,6 +151,25 @@ async def _bookkeeping(store: Store) -> AsyncIterator[None]:
     task = asyncio.create_task(maintenance.keep_books(store))
     try:
         yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def _jobs(gate: Gate) -> AsyncIterator[Runner]:
+    """What runs jobs, with a scheduler over it unless that is left to other processes."""
+    tools = Tools(
+        store=gate.store, clock=now_ms, settings=gate.settings, probe=prober(gate), health=gate.health
+    )
+    runner = Runner(tools)
+    if not gate.settings.scheduler:
+        yield runner
+        return
+    task = asyncio.create_task(Scheduler(runner).run())
+    try:
+        yield runner
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

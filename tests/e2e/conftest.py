@@ -1,6 +1,7 @@
 """A gateway and an upstream for the tests that only look at them from outside."""
 
 import pytest
+from tests.support import cells
 from tests.support.gateway import Upstream, running
 
 
@@ -30,6 +31,16 @@ def gateway(tmp_path_factory, upstream):
             *[word for name in MODELS for word in ("--model", f"up-{name}=sandbox-{name}")],
             UP_KEY="sk-upstream-canary-0123456789",
         )
+        yield found
+
+
+@pytest.fixture(scope="session")
+def matrix(tmp_path_factory, upstream):
+    """A gateway with one channel of each dialect; see `cells.model_for` for its models."""
+    with running(tmp_path_factory.mktemp("matrix") / "data") as found:
+        found.cli("credits", "grant", "1000000")
+        for name in cells.UPSTREAMS:
+            cells.connect(found, name, upstream.url)
         yield found
 
 

@@ -109,7 +109,7 @@ def test_sigterm_lets_a_stream_finish_then_ends_with_zero(tmp_path):
     gateway.process.stdout.close()
 
 
-@pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/chat/completions", "/v1/chat/completion"])
+@pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/v1/chat/completion"])
 def test_a_wrong_base_url_is_told_what_is_wrong(gateway, path):
     status, _, body = gateway.post({}, path=path)
     assert (status, body["error"]["code"]) == (404, "unknown_route")

@@ -63,7 +63,22 @@ IMPOSSIBLE = [
     ("channel.add", {"name": "c", "base_url": "https://h\r\nx/v1"}),
     ("channel.add", {"name": "c", "base_url": "https://[::1/v1"}),
     ("channel.add", {"name": "c", "base_url": "https:///v1"}),
-    ("channel.add", {"name": "c", "base_url": "https://h/v1/chat/completions"}),
+    ("channel.add", {"base_url": "https://h/v1"}),
+    ("channel.add", {"name": "c"}),
+    ("channel.add", {"preset": "vertex", "secret": "k"}),
+    ("channel.add", {"preset": "azure", "place": {"resource": "a/b"}}),
+    ("channel.add", {"preset": "azure", "place": {"resource": "r", "planet": "mars"}}),
+    ("channel.add", {"preset": "azure", "place": {"resource": "r"}, "dialect": "anthropic"}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "platform": "mars"}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "quirks": {"unheard": True}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "quirks": {"thinking": "hard"}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "headers": {"Authorization": "x"}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "headers": {"x-my-api-key": "x"}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "headers": {"x": "a\r\nb: c"}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "headers": {"content-length": "5"}}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "secret": '{"type":'}),
+    ("channel.add", {"name": "c", "base_url": "https://h/v1", "dialect": "gemini", "models": ["m=.."]}),
+    ("channel.add", {"preset": "bedrock", "place": {"region": "us-east-1"}}),
     ("channel.add", {"name": "c", "base_url": "https://" + "h" * 2048}),
     ("channel.add", {"name": "c", "base_url": "https://h/v1", "dialect": "openai_chatt"}),
     ("channel.add", {"name": "c", "base_url": "https://h/v1", "secret": "   "}),
@@ -294,10 +309,12 @@ async def test_a_change_that_fails_leaves_no_trace(admin):
 
 
 def test_requests_with_secrets_do_not_print_them():
-    from tollway.flows.admin.channels import AddChannel
+    from tollway.flows.admin.channel_changes import RotateChannel
+    from tollway.flows.admin.connecting import AddChannel
     from tollway.flows.admin.people import CreateAdmin
 
     assert CANARY not in repr(AddChannel(name="a", base_url="b", secret=CANARY))
+    assert CANARY not in repr(RotateChannel(channel="a", secret=CANARY))
     assert CANARY not in repr(CreateAdmin(email="a@b", password=CANARY))
 
 

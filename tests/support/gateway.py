@@ -186,7 +186,8 @@ def start(data: Path, *flags: str, port: int = 0, **env: str) -> Gateway:
 class Upstream:
     """The sandbox provider on a thread of its own: an upstream whose truth can be looked at."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: str = "") -> None:
+        self._account = account
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -199,7 +200,7 @@ class Upstream:
         self._loop.close()
 
     async def _serve(self) -> None:
-        self._server = SandboxServer()
+        self._server = SandboxServer(account=self._account)
         await self._server.start("127.0.0.1", 0)
         self.port = self._server.port
         self._ready.set()

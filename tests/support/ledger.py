@@ -19,9 +19,12 @@ from tollway.store.base import (
     Store,
     Transfer,
 )
+from tollway.store.insert import insert_once
 from tollway.store.verify import Report, verify
 
 _numbers = itertools.count(1)
+PRICE = 1_000_000
+"""The price version of calls: far from those the database numbers by itself."""
 
 
 def new_id() -> str:
@@ -34,7 +37,7 @@ def call_of(hold_id: str, **facts: Any) -> CallRecord:
         "id": hold_id, "account_id": "acc", "project_id": "prj", "key_id": "key", "model": "m",
         "channel_id": "ch", "upstream_model": "um", "dialect": "openai_chat", "route": "/v1/chat/completions",
         "stream": True, "status": 200, "outcome": "ok", "error_code": None, "flags": (),
-        "usage": {"input": 10, "output": 5}, "price_version": 1, "held": 0, "charged": 0, "absorbed": 0,
+        "usage": {"input": 10, "output": 5}, "price_version": PRICE, "held": 0, "charged": 0, "absorbed": 0,
         "cost": 3, "created_at": 1000, "first_token_at": 1500, "finished_at": 2000, "ip": "127.0.0.1",
         "user_agent": "test",
     }  # fmt: skip
@@ -52,7 +55,7 @@ def hold_of(wallet: int, amount: int, **facts: Any) -> HoldRequest:
     values: dict[str, Any] = {
         "id": new_id(),
         "budget": None,
-        "price_version": 1,
+        "price_version": PRICE,
         "created_at": 1000,
         "expires_at": 9000,
     }
@@ -60,16 +63,31 @@ def hold_of(wallet: int, amount: int, **facts: Any) -> HoldRequest:
 
 
 def settlement_of(hold_id: str, amount: int | None, **facts: Any) -> Settlement:
-    call = call_of(hold_id, **facts)
+    # What is asked for is what the usage costs, at one micro-credit a token.
+    call = call_of(hold_id, **{"usage": {"output": amount} if amount else {}, **facts})
     return Settlement(
         hold_id=hold_id, amount=amount, reason="done", call=call, attempts=(attempt_of(hold_id),)
     )
 
 
+def priced(conn: Connection) -> None:
+    """The price version that calls are made by, at one micro-credit a token."""
+    if conn.execute(
+        select(schema.price_version.c.version).where(schema.price_version.c.version == PRICE)
+    ).first():
+        return
+    insert_once(conn, schema.model, {"id": "m", "created_at": 1})
+    rates = '{"input": 1000000, "output": 1000000}'
+    insert_once(
+        conn, schema.price_version, {"version": PRICE, "model_id": "m", "rates": rates, "created_at": 1}
+    )
+
+
 async def wallet_of(store: Store, granted: int) -> int:
-    """A fresh wallet with an opening grant."""
+    """A fresh wallet with an opening grant, and a price for its calls."""
 
     def make(conn: Connection) -> int:
+        priced(conn)
         row = insert(schema.ledger_account).values(kind="wallet", owner=new_id())
         return int(conn.execute(row.returning(schema.ledger_account.c.id)).scalar_one())
 

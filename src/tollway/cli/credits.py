@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.common import DEFAULT, Common, noun, seconds
 from tollway.cli.faults import FAILURE, OK
 from tollway.cli.output import Column, field, one, rows, say, when
 from tollway.cli.session import perform
@@ -53,10 +53,21 @@ def grant(
     account: Account = None,
     note: Note = None,
     id: Id = None,  # noqa: A002 - the option's name
+    expires_in: Annotated[
+        str | None, Parameter(help="After how long what is left is taken back, e.g. 30d.")
+    ] = None,
     common: Common = DEFAULT,
 ) -> None:
     """Put credits into a wallet."""
-    found = perform(common, "credits.grant", amount=amount, account=account, note=note, id=id)
+    found = perform(
+        common,
+        "credits.grant",
+        amount=amount,
+        account=account,
+        note=note,
+        id=id,
+        expires_in=None if expires_in is None else seconds(expires_in, "--expires-in"),
+    )
     balance = found["balance"]
     one(
         common,
@@ -136,6 +147,62 @@ def refund(
 
 
 @app.command
+def redeem(
+    code: Annotated[str, Parameter(help="What is written on it.")],
+    /,
+    *,
+    account: Account = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Turn a redemption code into credits."""
+    found = perform(common, "credits.redeem", code=code, account=account)
+    facts = (
+        ("redeemed", f"{found['amount']} credits"),
+        ("account", found["account"]),
+        ("expire", when(found["expires_at"])),
+        ("entry", found["entry"]),
+    )
+    one(common, found, facts)
+
+
+@app.command
+def overdraft(
+    amount: Annotated[Decimal, Parameter(help="Credits the account may owe; 0 for none.")],
+    /,
+    *,
+    account: Account = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Let an account owe credits."""
+    found = perform(common, "credits.overdraft", amount=amount, account=account)
+    one(common, found, _rules(found))
+    say(common, f"The account {found['account']!r} may owe {found['overdraft']} credits.")
+
+
+@app.command
+def alert(
+    below: Annotated[str, Parameter(help="Available credits below which a balance is low, or none.")],
+    /,
+    *,
+    account: Account = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Say in the log and in an event when a balance becomes low."""
+    wanted = {"account": account, "below": None if below.lower() == "none" else below}
+    found = perform(common, "credits.alert", **wanted)
+    one(common, found, _rules(found))
+
+
+def _rules(found: dict[str, Any]) -> tuple[tuple[str, object], ...]:
+    return (
+        ("account", found["account"]),
+        ("available", f"{found['available']} credits"),
+        ("overdraft", f"{found['overdraft']} credits"),
+        ("low below", found["low_below"]),
+    )
+
+
+@app.command
 def verify(*, common: Common = DEFAULT) -> int:
     """Check every invariant of the ledger; exits 0 only if all of them hold."""
     found = perform(common, "credits.verify")
@@ -144,7 +211,7 @@ def verify(*, common: Common = DEFAULT) -> int:
     else:
         rows(common, found["invariants"], INVARIANTS, empty="Nothing was checked.")
     for invariant in found["invariants"]:
-        for difference in invariant["differences"]:
-            say(common, f"{invariant['name']}: {difference}")
+        for found_out in (invariant["note"], *invariant["differences"]):
+            say(common, found_out and f"{invariant['name']}: {found_out}")
     say(common, "The books balance." if found["ok"] else "The books do not balance.")
     return OK if found["ok"] else FAILURE

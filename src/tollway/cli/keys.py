@@ -139,6 +139,7 @@ def show(key: KeyRef, /, *, account: InAccount = None, common: Common = DEFAULT)
         ("spent", f"{found['spent']} credits"),
         ("last used", when(found["last_used_at"])),
     ]
+    facts += [(f"cap {model}", f"{amount} credits a call") for model, amount in found["caps"].items()]
     facts += [
         (f"budget {period['period'] or 'total'}", f"{period['spent']} of {period['limit']} credits")
         for period in found["budget_periods"]
@@ -188,6 +189,25 @@ def limit(  # noqa: PLR0913 - the options of one command
 
 
 @app.command
+def cap(
+    key: KeyRef,
+    model: Annotated[str, Parameter(help="The model, or * for every model without a cap of its own.")],
+    amount: Annotated[str, Parameter(help="Credits one call may cost at most, or none.")],
+    /,
+    *,
+    account: InAccount = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Limit what one call may cost; dearer calls are refused."""
+    wanted = None if amount.lower() == "none" else _limit("cap", amount)
+    found = perform(common, "key.cap", key=key, model=model, amount=wanted, account=account)
+    if common.format != "table":
+        one(common, found, ())
+    caps = ", ".join(f"{name} {credits_} credits" for name, credits_ in found["caps"].items())
+    say(common, f"Caps of {found['name']!r} are now: {caps or 'none'}")
+
+
+@app.command
 def disable(key: KeyRef, /, *, account: InAccount = None, common: Common = DEFAULT) -> None:
     """Make a key answer 403 until it is enabled again."""
     found = perform(common, "key.disable", key=key, account=account)
@@ -219,7 +239,7 @@ def _limit(name: str, value: str) -> object:
     if value.lower() == "none":
         return None
     try:
-        return Decimal(value) if name == "budget" else int(value)
+        return Decimal(value) if name in ("budget", "cap") else int(value)
     except (ValueError, ArithmeticError):
         raise CommandFailed(
             f"{value!r} is no limit", f"--{name} takes a number or none.", f"--{name} 60", code=2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -10,6 +10,8 @@ from tollway.cli.common import DEFAULT, Common, noun
 from tollway.cli.credentials import read_password
 from tollway.cli.output import Column, field, one, rows, say, when
 from tollway.cli.session import perform
+
+Period = Literal["total", "daily", "weekly", "monthly"]
 
 projects = noun(
     "project",
@@ -66,6 +68,29 @@ def create_project(
     found = perform(common, "project.create", name=name, account=account)
     one(common, found, (("id", found["id"]), ("name", found["name"]), ("account", found["account"])))
     say(common, f"Made the project {found['name']!r}.")
+
+
+@projects.command(name="budget")
+def budget_project(
+    name: Annotated[str, Parameter(help="The project.")],
+    amount: Annotated[str, Parameter(help="Credits its keys may spend together, or none.")],
+    /,
+    *,
+    period: Annotated[Period | None, Parameter(help="When the budget starts anew (default: never).")] = None,
+    account: Annotated[str | None, Parameter(help="Its account (default: main).")] = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Limit what all keys of a project may spend together."""
+    wanted = None if amount.lower() == "none" else amount
+    found = perform(common, "project.budget", project=name, amount=wanted, period=period, account=account)
+    facts = (
+        ("project", found["name"]),
+        ("budget", None if found["limit"] is None else f"{found['limit']} credits {found['period']}"),
+        ("used", f"{found['used']} credits"),
+        ("held", f"{found['held']} credits"),
+        ("resets", when(found["resets_at"])),
+    )
+    one(common, found, facts)
 
 
 @projects.command(name="list")

@@ -69,6 +69,12 @@ async def perform_with(found: Settings, name: str, arguments: dict[str, Any]) ->
             await asyncio.sleep(0.05)
 
 
+def _sends(name: str, arguments: dict[str, Any]) -> bool:
+    """Whether an operation sends something to an upstream."""
+    listing = name in ("channel.add", "channel.serve") and "auto" in (arguments.get("models") or ())
+    return listing or name in ("channel.test", "channel.discover", "job.run")
+
+
 class _InUse(Exception):
     """Another process has the database."""
 
@@ -76,7 +82,7 @@ class _InUse(Exception):
 async def _directly(found: Settings, name: str, arguments: dict[str, Any]) -> Any:
     from tollway.flows.admin import operations, wire
 
-    async with opened(found, probing=name == "channel.test") as admin:
+    async with opened(found, probing=_sends(name, arguments)) as admin:
         result = await operations.perform(admin, name, arguments)
         # The same bytes the control socket would carry, so that both ways give the same values.
         return wire.decode(wire.encode(result))
@@ -117,7 +123,7 @@ async def _able_to_probe(admin: Admin) -> AsyncIterator[Admin]:
     import msgspec
 
     from tollway.flows.gate import Gate
-    from tollway.flows.probe import prober
+    from tollway.flows.probe import lister, prober
     from tollway.store.limiter import MemoryLimiter
     from tollway.upstream.client import Client
     from tollway.upstream.sandbox.server import SandboxServer
@@ -134,7 +140,7 @@ async def _able_to_probe(admin: Admin) -> AsyncIterator[Admin]:
             vault=admin.vault,
             sandbox=Origin("http", "127.0.0.1", sandbox.port),
         )
-        yield msgspec.structs.replace(admin, probe=prober(gate))
+        yield msgspec.structs.replace(admin, probe=prober(gate), lister=lister(gate))
     finally:
         await client.close()
         await sandbox.close()

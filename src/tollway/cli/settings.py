@@ -13,7 +13,7 @@ from tollway.cli.common import DEFAULT, Common, settings
 from tollway.cli.output import field, one, rows
 
 MASK: Final = "********"
-SECRETS: Final = frozenset({"instance_key"})
+SECRETS: Final = frozenset({"instance_key", "jobs_secret"})
 URLS: Final = frozenset({"database_url", "redis_url"})
 
 

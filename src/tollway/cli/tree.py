@@ -19,6 +19,9 @@ COMMANDS: Final = (
     Command("channel", "tollway.cli.channels:app", "Connect upstreams, test them, switch them on and off"),
     Command("model", "tollway.cli.models:app", "Name, price and alias public models"),
     Command("credits", "tollway.cli.credits:app", "Grant credits, read balances, prove the ledger"),
+    Command("explain", "tollway.cli.explain:explain", "Say what a call cost, and why"),
+    Command("job", "tollway.cli.jobs:app", "See what is done in the background, and do it now"),
+    Command("code", "tollway.cli.codes:app", "Make redemption codes"),
     Command("project", "tollway.cli.people:projects", "Make and list projects"),
     Command("account", "tollway.cli.people:accounts", "Make and list accounts"),
     Command("admin", "tollway.cli.people:admins", "Make administrators"),
@@ -29,7 +32,7 @@ COMMANDS: Final = (
     Command("version", "tollway.cli.status:version", "Print the version"),
 )
 
-NOUNS: Final = frozenset({"key", "channel", "model", "credits", "project", "account", "admin"})
+NOUNS: Final = frozenset({"key", "channel", "model", "credits", "code", "job", "project", "account", "admin"})
 """The commands that are followed by a verb."""
 
 VALUE_OPTIONS: Final = frozenset({"--data", "--database-url", "-o", "--output"})

@@ -31,6 +31,7 @@ CODES: Final[dict[str, Code]] = {
     "invalid_value": Code(400, _INVALID, False),
     "missing_field": Code(400, _INVALID, False),
     "unsupported_parameter": Code(400, _INVALID, False),
+    "unusable_media": Code(400, _INVALID, False),
     "forbidden_field": Code(400, _INVALID, False),
     "invalid_header": Code(400, _INVALID, False),
     "bad_request": Code(400, _INVALID, False),
@@ -42,9 +43,11 @@ CODES: Final[dict[str, Code]] = {
     "body_too_large": Code(413, _INVALID, False),
     "unknown_route": Code(404, _INVALID, False),
     "method_not_allowed": Code(405, _INVALID, False),
+    "websocket_unsupported": Code(426, _INVALID, False),
     # who is asking
     "missing_api_key": Code(401, "authentication_error", False),
     "invalid_api_key": Code(401, "authentication_error", False),
+    "invalid_job_secret": Code(401, "authentication_error", False),
     "key_disabled": Code(403, "permission_error", False),
     "key_revoked": Code(403, "permission_error", False),
     "key_expired": Code(403, "permission_error", False),
@@ -55,15 +58,19 @@ CODES: Final[dict[str, Code]] = {
     "model_not_allowed": Code(403, "permission_error", False),
     "model_not_available": Code(404, _INVALID, False),
     "not_found": Code(404, _INVALID, False),
+    "previous_response_not_found": Code(400, _INVALID, False),
     # money and limits
     "insufficient_credits": Code(402, "insufficient_quota", False),
     "key_budget_exceeded": Code(402, "insufficient_quota", False),
+    "project_budget_exceeded": Code(402, "insufficient_quota", False),
     "call_cap_exceeded": Code(402, "insufficient_quota", False),
     "rate_limited": Code(429, "rate_limit_error", True),
     "token_rate_limited": Code(429, "rate_limit_error", True),
     "concurrency_limited": Code(429, "rate_limit_error", True),
+    "code_redeemed": Code(409, _INVALID, False),
     "idempotency_in_progress": Code(409, _INVALID, True),
     "idempotency_mismatch": Code(422, _INVALID, False),
+    "idempotency_not_replayable": Code(409, _INVALID, False),
     # upstream
     "upstream_rejected": Code(400, _INVALID, False),
     "upstream_error": Code(502, "upstream_error", True),
@@ -76,6 +83,7 @@ CODES: Final[dict[str, Code]] = {
     "overloaded": Code(503, "service_unavailable_error", True),
     "draining": Code(503, "service_unavailable_error", True),
     "ledger_unavailable": Code(503, "service_unavailable_error", True),
+    "job_failed": Code(500, "server_error", True),
     "internal_error": Code(500, "server_error", True),
 }
 

@@ -8,7 +8,7 @@ from tollway.core.access import scopes
 from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError
 from tollway.core.routing.models import Model
-from tollway.flows.catalogue import callable_models, servable
+from tollway.flows.catalogue import callable_models, priced_for, servable
 from tollway.flows.gate import Gate
 
 
@@ -22,7 +22,7 @@ async def identify(gate: Gate, secret: str, ip: str, now: int) -> Key:
 
 
 async def find_model(gate: Gate, key: Key, name: str) -> Model:
-    """The model a name stands for, if this key may call it. Raises GatewayError with one of three causes."""
+    """The model a name stands for, with the price this key pays. Raises GatewayError with one of three causes."""
     try:
         return _find(gate, key, name)
     except GatewayError:
@@ -46,7 +46,7 @@ def _find(gate: Gate, key: Key, name: str) -> Model:
             param="model",
             scope="model",
         )
-    return model
+    return priced_for(gate.catalogue, key, model)
 
 
 def _not_found(gate: Gate, key: Key, name: str) -> GatewayError:

@@ -9,28 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from typing import Final
 
 from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import cost
-from tollway.core.dialects.openai_chat.errors_native import error_of, retry_hint
-from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
-from tollway.core.exchange import Failed
+from tollway.core.errors import GatewayError
 from tollway.core.relay import BadAnswer, Relay
 from tollway.core.routing.choose import Candidate, Wish, candidates
 from tollway.core.routing.failover import Ok, Terms, Wait, Waited, failover
 from tollway.core.routing.faults import Fault, blames_channel, scrubbed, upstream_error
-from tollway.flows.call import DIALECT, Call, Tally
+from tollway.flows import refusals, translate
+from tollway.flows.call import Call, Tally
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
+from tollway.flows.translate import Prepared
 from tollway.store.base import AttemptRecord
 from tollway.upstream.channels import Endpoint
 from tollway.upstream.transport import UpstreamFault, UpstreamResponse
 
 log: Final = logging.getLogger("tollway.attempts")
 
-ERROR_BODY_MAX: Final = 64 * 1024
+HELD_BACK_MS: Final = 10_000
+"""How long the beginning of a stream without content is held back, in the hope of failing over."""
 WRONG_KINDS: Final = (b"text/html", b"text/plain", b"application/xml", b"text/xml")
 
 
@@ -38,8 +39,11 @@ class Attempt:
     """One send to one channel. `waiting` holds bytes for the client that came before the first content."""
 
     __slots__ = (
+        "_reading",
         "began",
         "candidate",
+        "drains",
+        "dropped",
         "ended",
         "endpoint",
         "error",
@@ -49,17 +53,22 @@ class Attempt:
         "response",
         "status",
         "tally",
+        "unwrap",
         "waiting",
     )
 
     response: UpstreamResponse
 
-    def __init__(self, n: int, candidate: Candidate, endpoint: Endpoint, relay: Relay, began: int) -> None:
+    def __init__(self, n: int, candidate: Candidate, endpoint: Endpoint, prepared: Prepared) -> None:
         self.n = n
         self.candidate = candidate
         self.endpoint = endpoint
-        self.relay = relay
-        self.began = began
+        self.relay: Relay = prepared.relay
+        self.dropped = prepared.dropped
+        self.began = now_ms()
+        self.unwrap: Callable[[bytes], bytes] | None = None
+        self.drains = candidate.channel.options.get("bills_after_cancel") == 1
+        self._reading: asyncio.Task[bytes] | None = None
         self.tally = Tally()
         self.status = 0
         self.error: str | None = None
@@ -71,9 +80,9 @@ class Attempt:
         """Read on: bytes for the client, after the tally has seen what they meant. Raises UpstreamFault, BadAnswer."""
         chunk = self.response.arrived()
         if chunk is None:
-            chunk = await self.response.read_some()
+            chunk = await (self._read_shielded() if self.drains else self.response.read_some())
         if chunk:
-            fed = self.relay.feed(chunk)
+            fed = self.relay.feed(chunk if self.unwrap is None else self.unwrap(chunk))
         else:
             self.ended = True
             fed = self.relay.end()
@@ -81,8 +90,23 @@ class Attempt:
             self.tally.see(fed.events)
         return fed.out
 
+    async def _read_shielded(self) -> bytes:
+        """Read so that a client who leaves does not cut the upstream: it is read to its end all the same."""
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self.response.read_some())
+        chunk = await asyncio.shield(self._reading)
+        self._reading = None
+        return chunk
+
+    async def finish(self) -> None:
+        """Read the rest for what it counts. Raises UpstreamFault, BadAnswer."""
+        while not (self.ended or self.tally.failed):
+            await self.more()
+
     def close(self) -> None:
         """Let go of the upstream; cuts the connection if the answer is not complete."""
+        if self._reading is not None:
+            self._reading.cancel()
         if self.status:
             self.response.close()
 
@@ -101,14 +125,18 @@ class Attempt:
             first_byte_ms=None if self.first_at is None else self.first_at - self.began,
             cost=cost(meters_of(usage, rates), rates) if known and rates and usage else None,
             created_at=self.began,
+            dropped=self.dropped,
         )
 
 
-async def open_attempt(gate: Gate, call: Call, output_cap: int | None) -> Attempt:
-    """Try channels until one answers. Raises GatewayError when none does; the call has a record of each that failed."""
-    wish = Wish(call.key.group, DIALECT)
+async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: frozenset[str]) -> Attempt:
+    """Try channels until one answers. `unfit`: ids of channels that cannot serve this call.
+
+    Raises GatewayError when none does; the call has a record of each that failed.
+    """
+    wish = Wish(call.key.group, call.request.native, translate.affinity(gate, call), unfit)
     found = candidates(
-        call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=random.random
+        call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=_dice(call)
     )
     gate.retries.called(call.created_at)
     outcome, attempt = await _try(gate, call, found[0], output_cap)
@@ -131,6 +159,15 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None) -> Attemp
                 return attempt
 
 
+def _dice(call: Call) -> Callable[[], float]:
+    """Dice for the order among equals: the same for all calls of a session, which share a prompt cache."""
+    if len(call.model.routes) > 1:
+        session = call.session or call.request.session
+        if session:
+            return random.Random(f"{call.key.id} {session}").random
+    return random.random
+
+
 def _terms(gate: Gate, call: Call) -> Terms:
     return Terms(
         deadline=call.created_at + int(gate.settings.total_timeout * 1000),
@@ -146,25 +183,24 @@ async def _try(
     endpoint = gate.endpoints.get(candidate.channel.id)
     if endpoint is None:
         return Fault("connect", now_ms(), message="the channel's address or credential is unusable"), None
-    attempt = _prepare(call, candidate, endpoint)
-    outcome = await _run(gate, call, attempt, output_cap)
+    try:
+        prepared = await translate.prepare(gate, call, candidate, endpoint, output_cap)
+    except GatewayError as error:
+        if error.code != "unsupported_parameter":
+            raise
+        # Found out late, because a channel of the client's own dialect came first.
+        return Fault("unfit", now_ms(), message=error.message), None
+    attempt = Attempt(len(call.attempts) + 1, candidate, endpoint, prepared)
+    outcome = await _run(gate, call, attempt, prepared)
     return outcome, attempt if isinstance(outcome, Ok) else None
 
 
-def _prepare(call: Call, candidate: Candidate, endpoint: Endpoint) -> Attempt:
-    request, name = call.request, call.model.id
-    relay: Relay = (
-        NativeStream(name, include_usage=request.include_usage) if request.stream else NativeWhole(name)
-    )
-    return Attempt(len(call.attempts) + 1, candidate, endpoint, relay, now_ms())
-
-
-async def _run(gate: Gate, call: Call, attempt: Attempt, output_cap: int | None) -> Ok | Fault:
+async def _run(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) -> Ok | Fault:
     """Send once, and read until content, the end or a fault."""
     fault: Fault | None = None
     opened = False
     try:
-        fault = await _send(gate, call, attempt, output_cap)
+        fault = await _send(gate, call, attempt, prepared)
         opened = fault is None
     except UpstreamFault as error:
         # Its words name hosts and addresses, which are the operator's business and not the caller's.
@@ -177,35 +213,41 @@ async def _run(gate: Gate, call: Call, attempt: Attempt, output_cap: int | None)
         if not opened:
             attempt.close()
             attempt.error = _label(fault)
-            call.attempts.append(attempt.record(call.id, now_ms()))
             if fault is None:
                 gate.health.release(attempt.candidate.channel.id, call.model.id)
+            if fault is None and attempt.tally.accepted:
+                # The upstream has begun to work for a client that left: that is settled, and recorded there.
+                call.begun = attempt
+            else:
+                call.attempts.append(attempt.record(call.id, now_ms()))
     if fault is None:
         return Ok()
     _blame(gate, call, attempt, fault)
     return fault._replace(message=fault.message and _clean(attempt, fault.message))
 
 
-async def _send(gate: Gate, call: Call, attempt: Attempt, output_cap: int | None) -> Fault | None:
-    request = call.request
-    body = request.body(attempt.candidate.route.upstream_model, output_cap)
-    upstream = attempt.endpoint.chat(body, call.id, stream=request.stream)
+async def _send(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) -> Fault | None:
+    endpoint, streamed = attempt.endpoint, call.request.stream
+    upstream = prepared.request(call, endpoint, attempt.candidate.route.upstream_model)
+    if endpoint.authorise is not None:
+        upstream = await endpoint.authorise(upstream)
     attempt.response = response = await gate.transport.send(upstream)
     attempt.status = response.status
     attempt.first_at = now_ms()
     if response.status != 200:
-        return await _refusal(attempt)
+        return await refusals.read(response, endpoint.dialect)
     attempt.tally.accepted = True
     kind = response.header(b"content-type") or b""
-    if kind.startswith(WRONG_KINDS):
-        raise BadAnswer(f"it answered with {kind[:60].decode('latin-1')}, not with {DIALECT}")
-    if attempt.relay.streamed and kind.startswith(b"application/json"):
-        raise BadAnswer("it answered with one JSON object where a stream was asked for")
+    attempt.unwrap = endpoint.unwrapper(kind, stream=streamed)
+    _refuse_wrong_kind(kind, endpoint.dialect, streamed=attempt.relay.streamed)
     tally, waiting = attempt.tally, []
     while not (tally.size or attempt.ended or tally.failed):
         waiting.append(await attempt.more())
+        if attempt.relay.streamed and now_ms() - attempt.first_at > HELD_BACK_MS:
+            # It thinks where nobody may look. Whoever waits is shown that something is going on.
+            break
     if tally.failed:
-        return _in_band(tally.failed)
+        return refusals.in_band(tally.failed)
     if attempt.ended and tally.empty():
         return Fault("empty", now_ms(), message="it generated nothing")
     tally.first_at = now_ms()
@@ -213,40 +255,11 @@ async def _send(gate: Gate, call: Call, attempt: Attempt, output_cap: int | None
     return None
 
 
-async def _refusal(attempt: Attempt) -> Fault:
-    """What an upstream's non-200 means: its own words, and when it wants to be asked again."""
-    response = attempt.response
-    body = await response.read_all(ERROR_BODY_MAX)
-    code, message = error_of(body)
-    now = now_ms()
-    hint = _retry_after(response.header(b"retry-after-ms"), response.header(b"retry-after"), now)
-    return Fault(
-        "status",
-        now,
-        response.status,
-        retry_after_ms=retry_hint(body) if hint is None else hint,
-        code=code,
-        message=message,
-    )
-
-
-def _in_band(failed: Failed) -> Fault:
-    code = failed.kind
-    status = int(code) if code.isascii() and code.isdigit() and 400 <= int(code) < 600 else 0
-    return Fault("in_band", now_ms(), status, code=code, message=failed.message)
-
-
-def _retry_after(milliseconds: bytes | None, header: bytes | None, now: int) -> int | None:
-    """`retry-after-ms`, else `Retry-After` in seconds or as a date, in milliseconds."""
-    for text, scale in ((milliseconds, 1), (header, 1000)):
-        if text is not None and text.strip().replace(b".", b"", 1).isdigit():
-            return int(float(text) * scale)
-    if header is None:
-        return None
-    try:
-        return max(0, int(parsedate_to_datetime(header.decode("latin-1")).timestamp() * 1000) - now)
-    except (ValueError, OverflowError):
-        return None
+def _refuse_wrong_kind(kind: bytes, dialect: str, *, streamed: bool) -> None:
+    if kind.startswith(WRONG_KINDS):
+        raise BadAnswer(f"it answered with {kind[:60].decode('latin-1')}, not with {dialect}")
+    if streamed and kind.startswith(b"application/json"):
+        raise BadAnswer("it answered with one JSON object where a stream was asked for")
 
 
 def _blame(gate: Gate, call: Call, attempt: Attempt, fault: Fault) -> None:

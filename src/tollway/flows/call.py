@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from tollway.core.access.keys import Key
 from tollway.core.billing.ledger import Facts, FailedBy
 from tollway.core.billing.pricing import estimate_tokens
-from tollway.core.dialects.openai_chat.check import ChatRequest
-from tollway.core.exchange import Counted, Event, Failed, Finished, Grew, Usage
+from tollway.core.dialects.asked import Asked
+from tollway.core.exchange import (
+    Counted,
+    Event,
+    Failed,
+    Finished,
+    Grew,
+    PartGrew,
+    PartStarted,
+    Request,
+    Usage,
+    size_of,
+)
 from tollway.core.routing.models import Model
-from tollway.store.base import AttemptRecord
+from tollway.store.base import AttemptRecord, Claim
 
-DIALECT: Final = "openai_chat"
+Keeper = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+"""Told the whole answer as the client has it, when it is paid and before its last bytes go out."""
 
 
 class Call:
-    """What is known of a call. Filled step by step: whoever admitted it set `key`, `request` and `model`."""
+    """What is known of a call. Filled step by step: whoever admitted it set `key`, `request` and `model`.
 
-    __slots__ = ("attempts", "created_at", "id", "ip", "key", "model", "request", "route", "user_agent")
+    `passed`: headers of the client that a native upstream shall have. `keeper`: who stores the
+    answer. `scope`: the account behind the channel that answered. `session`: what a header says
+    belongs together, "" if none does. `begun`: the attempt that an upstream had accepted when the
+    client left before the first word. `claim`: the idempotency key to be taken with the hold.
+    `max_credits`: what a header says the call may cost.
+    """
+
+    __slots__ = (
+        "_exchange",
+        "attempts",
+        "begun",
+        "claim",
+        "created_at",
+        "id",
+        "ip",
+        "keeper",
+        "key",
+        "max_credits",
+        "model",
+        "passed",
+        "request",
+        "route",
+        "scope",
+        "session",
+        "user_agent",
+    )
 
     key: Key
-    request: ChatRequest
+    request: Asked
     model: Model
 
     def __init__(self, *, call_id: str, route: str, ip: str, user_agent: str, created_at: int) -> None:
@@ -31,12 +69,41 @@ class Call:
         self.user_agent = user_agent
         self.created_at = created_at
         self.attempts: list[AttemptRecord] = []
+        self.passed: tuple[tuple[bytes, bytes], ...] = ()
+        self.keeper: Keeper | None = None
+        self.scope = ""
+        self.claim: Claim | None = None
+        self.max_credits: str | None = None
+        self.session = ""
+        self.begun: object = None
+        self._exchange: Request | None = None
+
+    @property
+    def token(self) -> str:
+        """What every id in the answer is made of."""
+        return self.id.rpartition("_")[2]
+
+    def exchange(self) -> Request:
+        """The request in canonical values, read at most once."""
+        if self._exchange is None:
+            self._exchange = self.request.exchange()
+        return self._exchange
 
 
 class Tally:
     """What one upstream's answer amounted to so far, by its events."""
 
-    __slots__ = ("accepted", "chunks", "failed", "finished", "first_at", "size", "usage")
+    __slots__ = (
+        "_counted",
+        "accepted",
+        "chunks",
+        "declined",
+        "failed",
+        "finished",
+        "first_at",
+        "size",
+        "usage",
+    )
 
     def __init__(self) -> None:
         self.accepted = False
@@ -44,8 +111,10 @@ class Tally:
         self.size = 0
         self.usage: Usage | None = None
         self.finished = False
+        self.declined = False
         self.failed: Failed | None = None
         self.first_at: int | None = None
+        self._counted = 0
 
     def see(self, events: list[Event]) -> None:
         """Take events in their order."""
@@ -54,10 +123,16 @@ class Tally:
             if isinstance(event, Grew):
                 self.chunks += 1
                 self.size += event.size
+            elif isinstance(event, PartGrew | PartStarted):
+                size = size_of(event)
+                self.chunks += size > 0
+                self.size += size
             elif isinstance(event, Counted):
                 self.usage = event.usage
+                self._counted = self.size
             elif isinstance(event, Finished):
                 self.finished = True
+                self.declined = event.reason == "content_filter"
             elif isinstance(event, Failed):
                 self.failed = event
 
@@ -67,8 +142,8 @@ class Tally:
         return estimate_tokens(self.chunks, self.size)
 
     def empty(self) -> bool:
-        """Whether nothing was generated, by our count and by the upstream's."""
-        return self.size == 0 and (self.usage is None or self.usage.output == 0)
+        """Whether nothing was generated, by our count and by the upstream's, though nothing was declined either."""
+        return not self.declined and self.size == 0 and (self.usage is None or self.usage.output == 0)
 
     def facts(self, failed_by: FailedBy, *, input_tokens: int, complete: bool) -> Facts:
         """The facts a bill is made from."""
@@ -78,6 +153,8 @@ class Tally:
             input_tokens=input_tokens,
             output_tokens=self.output_tokens,
             usage=self.usage,
-            usage_final=complete,
+            # Totals told after all that was generated are no running ones.
+            usage_final=complete or self._counted == self.size,
             finished=complete,
+            declined=self.declined,
         )

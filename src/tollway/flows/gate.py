@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tollway.config import Settings
 from tollway.core.routing.health import Health
@@ -15,14 +15,21 @@ from tollway.core.routing.retries import Retries
 from tollway.flows.budgets import Budgets
 from tollway.flows.clock import now_ms
 from tollway.flows.keyring import Keyring
+from tollway.flows.shelf import Shelf
 from tollway.store import models as stored_models
 from tollway.store.base import Store
 from tollway.store.limiter import Limiter, MemoryLimiter, Taken
-from tollway.upstream.channels import Endpoint
+from tollway.upstream.channels import SCOPE, Endpoint, scope_text
+from tollway.upstream.platforms.access import AccessTokens
 from tollway.upstream.secrets import SealBroken, Vault
 from tollway.upstream.transport import Origin, Transport
 
+if TYPE_CHECKING:
+    from tollway.upstream.guard import Guard
+
 log: Final = logging.getLogger("tollway.gate")
+
+T = TypeVar("T")
 
 
 class Gate:
@@ -44,14 +51,18 @@ class Gate:
         self.limiter = limiter
         self.keyring = Keyring(store, vault.pepper)
         self.budgets = Budgets(store.ledger)
+        self.shelf = Shelf(store)
         self.health = Health()
         self.retries = Retries()
         self.catalogue = Catalogue(version=-1, models={}, aliases={}, channels={})
         self.endpoints: dict[str, Endpoint] = {}
         self.draining = False
         self._vault = vault
+        self._tokens = AccessTokens(transport, now_ms)
         self._sandbox = sandbox
+        self._guard: Guard | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._detached: set[asyncio.Task[Any]] = set()
         self._reloading = asyncio.Lock()
         self._announced = self._loaded = 0
 
@@ -61,7 +72,9 @@ class Gate:
         self.store.watch(self._changed)
 
     async def close(self) -> None:
-        """Wait for settlements that outlived their clients."""
+        """Stop calls that go on without their clients, and wait for settlements that outlived theirs."""
+        for task in tuple(self._detached):
+            task.cancel("draining")
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -84,13 +97,37 @@ class Gate:
                 secret = self._vault.open(channel.secret, "channel", channel.id, "secret").reveal()
             except SealBroken as error:
                 raise ValueError(str(error)) from None
-        return Endpoint(channel, secret, self.settings, self._sandbox)
+        kept = channel.options.get(SCOPE)
+        scope = kept if isinstance(kept, str) else self._vault.scope(scope_text(channel, secret))
+        return Endpoint(channel, secret, self.settings, self._sandbox, scope, tokens=self._tokens)
 
-    def finish_later(self, work: Coroutine[Any, Any, Any]) -> None:
+    @property
+    def guard(self) -> Guard:
+        """The client for URLs that users give; made when the first is met, because it costs a start 0.1 s."""
+        if self._guard is None:
+            from tollway.upstream.guard import Guard  # noqa: PLC0415 - see above
+
+            self._guard = Guard.of(self.settings)
+        return self._guard
+
+    def finish_later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run work that must outlive the client who caused it, such as its settlement."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
+
+    def detach(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a call that goes on when its client leaves; it is cancelled when the process stops."""
+        task = self.finish_later(work)
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
+        return task
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more calls may outlive their clients than could be served to clients at once."""
+        return len(self._detached) > self.settings.calls_max
 
     def give_back(self, taken: Taken, used: int | None) -> None:
         """A call is over: its place and its unused tokens are free again."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, NoReturn
 
+from msgspec.structs import replace
+
 from tollway.core.billing.money import credits_text
 from tollway.core.billing.periods import period_end
 from tollway.core.billing.pricing import Estimate, estimate
 from tollway.core.errors import GatewayError, Limit
+from tollway.flows import caps
+from tollway.flows.budgets import Bounds
 from tollway.flows.call import Call
 from tollway.flows.gate import Gate
 from tollway.store.base import Balance, HoldRequest, InsufficientFunds, Ledger, LedgerUnavailable
@@ -33,42 +37,64 @@ async def reserve(gate: Gate, call: Call) -> Held:
     caller learns of it by `Held.estimate.clamped_output`, which must be sent upstream.
     """
     try:
-        budget = await gate.budgets.account(call.key, call.created_at)
-        return await _reserve(gate.store.ledger, call, budget)
+        bounds = await gate.budgets.bounds(call.key, call.created_at)
+        return await _reserve(gate.store.ledger, call, bounds)
     except LedgerUnavailable:
         raise unavailable() from None
 
 
-async def _reserve(ledger: Ledger, call: Call, budget: int | None) -> Held:
+async def _reserve(ledger: Ledger, call: Call, bounds: Bounds) -> Held:
     request = call.request
-    available: int | None = None
+    cap = caps.cap_of(call)
+    available = cap.amount if cap else None
     while True:
-        bound = estimate(request.input_bound, request.output_wanted, request.choices, call.model, available)
+        bound = _bound(call, request.output_wanted, available)
+        if cap is not None:
+            bound = _within(cap, bound, call)
         try:
-            return Held(bound, await ledger.hold(_request(call, budget, bound)))
+            return Held(bound, await ledger.hold(_request(call, bounds, bound)))
         except InsufficientFunds as error:
             short = error
         # Each round asks for less than the last; a wallet that is being emptied by others ends it.
         left = max(0, short.balance.available)
         if request.output_wanted is not None or (available is not None and left >= available):
             _refuse(call, bound, short)
-        clamped = estimate(request.input_bound, None, request.choices, call.model, left).clamped_output
+        left = left if cap is None else min(left, cap.amount)
+        clamped = _bound(call, None, left).clamped_output
         if clamped is None or clamped < CLAMP_MIN:
             _refuse(call, bound, short)
         available = left
 
 
-def _request(call: Call, budget: int | None, bound: Estimate) -> HoldRequest:
+def _within(cap: caps.Cap, bound: Estimate, call: Call) -> Estimate:
+    """The bound, if it keeps the cap. Where nobody knows how long the answer may get, it is limited to what is held."""
+    clamped = bound.clamped_output
+    if bound.amount > cap.amount or (clamped is not None and clamped < CLAMP_MIN):
+        needed = bound.amount if clamped is None else _bound(call, CLAMP_MIN, None).amount
+        caps.refuse(cap, max(needed, bound.amount), call.model.id)
+    if bound.bounded:
+        return bound
+    return replace(bound, clamped_output=bound.output_tokens, bounded=True)
+
+
+def _bound(call: Call, wanted: int | None, available: int | None) -> Estimate:
+    asked = call.request
+    return estimate(asked.input_bound, wanted, asked.choices, call.model, available, audio=asked.audio)
+
+
+def _request(call: Call, bounds: Bounds, bound: Estimate) -> HoldRequest:
     price = call.model.price
     assert price is not None, "estimate refuses models without a price"
     return HoldRequest(
         id=call.id,
         wallet=call.key.wallet,
-        budget=budget,
+        budget=bounds.key,
+        project_budget=bounds.project,
         amount=bound.amount,
         price_version=price.version,
         created_at=call.created_at,
         expires_at=call.created_at + HOLD_MS,
+        claim=call.claim,
     )
 
 
@@ -94,7 +120,20 @@ def _refuse(call: Call, bound: Estimate, short: InsufficientFunds) -> NoReturn:
             f"This call needs up to {needs} credits; the {key.budget_period} budget of key {key.name!r} has {has} left{held}. "
             "The account's balance is not the problem. Raise the key's budget, wait for its reset, or lower max_tokens.",
             scope="key",
-            limit=Limit("budget", balance.debited + balance.held, balance.credited, resets),
+            limit=Limit(
+                "budget", balance.debited + balance.held, balance.credited + balance.overdraft, resets
+            ),
+        )
+    if short.kind == "project":
+        resets = period_end(key.project_period, now)
+        raise GatewayError(
+            "project_budget_exceeded",
+            f"This call needs up to {needs} credits; the {key.project_period} budget of project {key.project_name!r} has {has} left{held}. "
+            "The account's balance is not the problem. Raise the project's budget, wait for its reset, or lower max_tokens.",
+            scope="project",
+            limit=Limit(
+                "budget", balance.debited + balance.held, balance.credited + balance.overdraft, resets
+            ),
         )
     raise GatewayError(
         "insufficient_credits",

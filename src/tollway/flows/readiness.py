@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from tollway.flows.gate import Gate
-from tollway.store import schema
+from tollway.store import marks
 from tollway.store.base import StoreError
 
 PATIENCE_S: Final = 1.0
@@ -20,11 +20,14 @@ async def unready(gate: Gate) -> list[str]:
     if gate.draining:
         reasons.append("the process is stopping")
     try:
-        await asyncio.wait_for(gate.store.read(_probe), PATIENCE_S)
+        broken = await asyncio.wait_for(gate.store.read(_probe), PATIENCE_S)
+        if broken:
+            reasons.append("the ledger does not balance; see tollway credits verify")
     except (StoreError, OSError, TimeoutError):
         reasons.append("the database does not answer")
     return reasons
 
 
-def _probe(conn: Connection) -> None:
-    conn.execute(select(schema.revision.c.number).limit(1)).first()
+def _probe(conn: Connection) -> bool:
+    """Whether the ledger was found broken; any answer shows that the database has one."""
+    return marks.value(conn, marks.BROKEN) > 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from tollway.core.billing.ledger import Bill, FailedBy, Outcome, bill, charge
 from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.exchange import Usage
 from tollway.flows.attempts import Attempt
-from tollway.flows.call import DIALECT, Call
+from tollway.flows.call import Call
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
 from tollway.flows.holds import Held
-from tollway.store.base import CallRecord, Settled, Settlement
+from tollway.store.base import AttemptRecord, CallRecord, Settled, Settlement
 
 
 class Ending(NamedTuple):
@@ -37,6 +40,8 @@ async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: E
     complete = attempt.ended and ending.failed_by == "none"
     ours = estimate_tokens(0, call.request.input_bound)
     facts = attempt.tally.facts(ending.failed_by, input_tokens=ours, complete=complete)
+    if attempt.drains and ending.failed_by == "client":
+        facts = replace(facts, drained=True, usage_final=attempt.ended)
     due = bill(facts)
     price = call.model.price
     assert price is not None, "no hold is made for a model without a price"
@@ -44,6 +49,7 @@ async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: E
     usage = {} if due.usage is None else meters_of(due.usage, price.rates)
     attempts = (*call.attempts, attempt.record(call.id, now_ms()))
     record = _record(call, held, ending, outcome=due.outcome, flags=due.flags, usage=usage, attempt=attempt)
+    record = replace(record, cost=_cost(attempts))
     settlement = Settlement(
         hold_id=call.id, amount=amount, reason=_reason(due), call=record, attempts=attempts
     )
@@ -54,6 +60,7 @@ async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> 
     """Give the whole hold back: no channel delivered anything."""
     outcome: Outcome = "cancelled" if ending.failed_by == "client" else "failed"
     record = _record(call, held, ending, outcome=outcome, flags=(), usage={}, attempt=None)
+    record = replace(record, cost=_cost(call.attempts))
     settlement = Settlement(
         hold_id=call.id,
         amount=None,
@@ -62,6 +69,17 @@ async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> 
         attempts=tuple(call.attempts),
     )
     return await gate.store.ledger.settle(settlement)
+
+
+def _cost(attempts: Sequence[AttemptRecord]) -> int | None:
+    """What upstreams charge us: of all attempts that were accepted, None if one of them is not known."""
+    total = 0
+    for attempt in attempts:
+        if attempt.status == 200:
+            if attempt.cost is None:
+                return None
+            total += attempt.cost
+    return total
 
 
 def _reason(due: Bill) -> str:
@@ -90,7 +108,7 @@ def _record(  # noqa: PLR0913 - the facts of one record, by keyword
         upstream_model=attempt.candidate.route.upstream_model
         if attempt
         else (last.upstream_model if last else None),
-        dialect=DIALECT,
+        dialect=call.request.dialect,
         route=call.route,
         stream=call.request.stream,
         status=ending.status,
@@ -108,4 +126,5 @@ def _record(  # noqa: PLR0913 - the facts of one record, by keyword
         finished_at=now_ms(),
         ip=call.ip,
         user_agent=call.user_agent,
+        discount=price.discount if price else 0,
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Final, Protocol
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
 from tollway.core.access.limits import rate_headers
 from tollway.core.billing.money import credits_number, credits_text
 from tollway.core.billing.pricing import estimate_tokens
-from tollway.core.dialects.openai_chat import check
+from tollway.core.dialects.asked import Asked
 from tollway.core.errors import GatewayError
 from tollway.core.relay import BadAnswer, Receipt
 from tollway.core.routing.faults import scrubbed
-from tollway.flows import holds
+from tollway.flows import holds, translate
 from tollway.flows.admit import find_model
 from tollway.flows.attempts import Attempt, open_attempt
 from tollway.flows.call import Call
@@ -26,12 +28,19 @@ from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
 from tollway.flows.holds import Held
 from tollway.flows.settle import Closed, Ending, release, settle
-from tollway.store.base import IllegalOperation, LedgerUnavailable
+from tollway.store.base import IllegalOperation, LedgerUnavailable, StoreError
 from tollway.store.limiter import Taken
 from tollway.upstream.transport import UpstreamFault
 
+log: Final = logging.getLogger("tollway.text")
+
 CLIENT_GONE: Final = "client gone"
 """The message of the cancellation by which the server tells that nobody is listening any more."""
+
+DRAIN_S: Final = 60.0
+"""Seconds for which a billed answer that nobody waits for is read on."""
+DROPPED_MAX: Final = 1_000
+"""Characters of the header that names what was dropped."""
 
 
 class Sink(Protocol):
@@ -44,21 +53,37 @@ class Sink(Protocol):
     def end(self, last: bytes = b"") -> None: ...
 
 
-async def answer(gate: Gate, call: Call, body: bytes, sink: Sink) -> None:
+async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     """Serve one call whose key is known. Raises GatewayError while nothing has been sent."""
-    request = call.request = check.read(body)
+    call.request = request
     call.model = await find_model(gate, call.key, request.model)
+    _refuse_other_kind(call)
+    unfit = translate.unfit(gate, call)
     wanted = (request.output_wanted or 0) * request.choices
     likely = estimate_tokens(0, request.input_bound) + wanted
     taken = await gate.limiter.take(call.key, likely, call.created_at)
     used: int | None = 0
     try:
         held = await _hold(gate, call)
-        attempt = await _open(gate, call, held)
+        attempt = await _open(gate, call, held, unfit)
         used = None
-        used = await _deliver(gate, call, held, attempt, _Outlet(call, held, attempt, sink, taken))
+        outlet = _Outlet(gate, call, attempt, sink, _head(call, held, attempt, taken))
+        used = await _deliver(gate, call, held, attempt, outlet)
     finally:
         gate.give_back(taken, used)
+
+
+def _refuse_other_kind(call: Call) -> None:
+    """Vectors are asked of embedding models alone, and nothing else is."""
+    embeds = call.model.kind == "embedding"
+    if embeds != (call.request.verb == "embed"):
+        wanted = "POST /v1/embeddings" if embeds else "a route for text, such as POST /v1/chat/completions"
+        raise GatewayError(
+            "invalid_value",
+            f"The model {call.model.id!r} is of the kind {call.model.kind!r}; use it with {wanted}.",
+            param="model",
+            scope="model",
+        )
 
 
 async def _hold(gate: Gate, call: Call) -> Held:
@@ -76,15 +101,20 @@ async def _undo(gate: Gate, call: Call, ending: Ending) -> None:
         await release(gate, call, None, ending)
 
 
-async def _open(gate: Gate, call: Call, held: Held) -> Attempt:
+async def _open(gate: Gate, call: Call, held: Held, unfit: frozenset[str]) -> Attempt:
     try:
-        return await open_attempt(gate, call, held.estimate.clamped_output)
+        return await open_attempt(gate, call, held.estimate.clamped_output, unfit)
     except GatewayError as error:
         with contextlib.suppress(LedgerUnavailable):
             await release(gate, call, held, Ending("upstream", error.status, error.code))
         raise
     except BaseException as error:
-        gate.finish_later(release(gate, call, held, _left(error)))
+        ending, begun = _left(error), call.begun
+        if isinstance(begun, Attempt):
+            # Accepted and not yet answered: who left pays for the input, who is stopped for nothing.
+            gate.finish_later(settle(gate, call, held, begun, ending))
+        else:
+            gate.finish_later(release(gate, call, held, ending))
         raise
 
 
@@ -103,22 +133,53 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
     except LedgerUnavailable:
         outlet.fail(holds.unavailable())
         return 0
-    except BaseException as error:
+    except asyncio.CancelledError as cancelled:
         attempt.error = attempt.error or "cancelled"
-        attempt.close()
-        ending = _left(error)
-        gate.finish_later(settle(gate, call, held, attempt, ending))
+        ending = _end_early(gate, call, held, attempt, cancelled)
         if ending.error_code == "draining":
             outlet.fail(_stopped())
-        # A mistake of ours goes on to where it is logged; it must not pass for a stop.
         raise
+    except Exception as error:
+        log.exception("%s: the answer could not be relayed", call.id)
+        _end_early(gate, call, held, attempt, error)
+        outlet.fail(_broken(call))
+        return 0
     if fault is not None:
         gate.fault(call.model.id, attempt.candidate.channel.id)
         outlet.fail(_interrupted(closed, attempt, fault))
     else:
         gate.health.ok(attempt.candidate.channel.id, call.model.id, now_ms())
-        outlet.finish(closed)
+        await outlet.finish(closed)
     return closed.usage.input + closed.usage.output if closed.usage else 0
+
+
+def _end_early(gate: Gate, call: Call, held: Held, attempt: Attempt, error: BaseException) -> Ending:
+    ending = _left(error)
+    if attempt.drains and ending.failed_by == "client":
+        gate.finish_later(_drain(gate, call, held, attempt, ending))
+    else:
+        attempt.close()
+        gate.finish_later(settle(gate, call, held, attempt, ending))
+    return ending
+
+
+async def _drain(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: Ending) -> None:
+    """Read on for a client that left, from an upstream that bills the whole answer all the same."""
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            await attempt.finish()
+    except (UpstreamFault, BadAnswer, TimeoutError) as error:
+        log.info("%s: reading on for its usage ended early: %s", call.id, error)
+    attempt.close()
+    await settle(gate, call, held, attempt, ending)
+
+
+async def _keep(gate: Gate, work: Coroutine[Any, Any, None]) -> None:
+    """Store an answer before its client may refer to it, even if the client has just left."""
+    try:
+        await asyncio.shield(gate.finish_later(work))
+    except StoreError as error:
+        log.error("an answer could not be stored: %s", error)
 
 
 def _left(error: BaseException) -> Ending:
@@ -136,6 +197,14 @@ def _stopped() -> GatewayError:
         "The gateway is being stopped and could not finish this answer. What was generated is charged; the rest is not.",
         scope="gateway",
         retry_after_ms=1000,
+    )
+
+
+def _broken(call: Call) -> GatewayError:
+    return GatewayError(
+        "internal_error",
+        f"The gateway made a mistake and could not finish this answer. Tell the operator the request id {call.id}.",
+        scope="gateway",
     )
 
 
@@ -157,13 +226,14 @@ def _how(attempt: Attempt, fault: Exception) -> str:
 class _Outlet:
     """The client's end of one answer: knows what has been sent, and how to end it well or badly."""
 
-    __slots__ = ("_attempt", "_call", "_every", "_head", "_pulse", "_quiet", "_sink")
+    __slots__ = ("_attempt", "_call", "_every", "_gate", "_head", "_pulse", "_quiet", "_sink")
 
-    def __init__(self, call: Call, held: Held, attempt: Attempt, sink: Sink, taken: Taken) -> None:
+    def __init__(self, gate: Gate, call: Call, attempt: Attempt, sink: Sink, head: bytes) -> None:
+        self._gate = gate
         self._call = call
         self._attempt = attempt
         self._sink = sink
-        self._head = _head(call, held, attempt, taken)
+        self._head = head
         self._pulse: asyncio.TimerHandle | None = None
         self._quiet = False
         self._every = 0.0
@@ -197,7 +267,7 @@ class _Outlet:
         self._quiet = True
         self._pulse = asyncio.get_running_loop().call_later(self._every, self._beat)
 
-    def finish(self, closed: Closed) -> None:
+    async def finish(self, closed: Closed) -> None:
         """The end of a good answer, with its bill."""
         settled, usage = closed.settled, closed.usage
         receipt = Receipt(
@@ -206,7 +276,11 @@ class _Outlet:
             input=usage.input if usage else 0,
             output=usage.output if usage else 0,
         )
-        last = self._attempt.relay.close(receipt)
+        relay = self._attempt.relay
+        last = relay.close(receipt)
+        if self._call.keeper is not None and relay.answer is not None:
+            self._call.scope = self._attempt.endpoint.scope
+            await _keep(self._gate, self._call.keeper(relay.answer))
         if self._attempt.relay.streamed:
             self._sink.end(last)
             return
@@ -235,6 +309,14 @@ def _head(call: Call, held: Held, attempt: Attempt, taken: Taken) -> bytes:
             b"\r\nx-tollway-attempts: %d\r\n" % attempt.n,
             b"x-tollway-max-tokens: %d\r\n" % clamp if clamp is not None else b"",
             b"x-accel-buffering: no\r\n" if attempt.relay.streamed else b"",
+            _dropped(attempt.dropped) if attempt.dropped else b"",
             rate_headers(taken.verdicts) if taken.verdicts else b"",
         )
     )
+
+
+def _dropped(losses: tuple[str, ...]) -> bytes:
+    """What the upstream was not told, by field; the attempt's record has the reasons."""
+    names = ", ".join(dict.fromkeys(loss.partition(":")[0] for loss in losses))
+    shown = "".join(char for char in names[:DROPPED_MAX] if char.isascii() and char.isprintable())
+    return b"x-tollway-dropped: %b\r\n" % shown.encode()

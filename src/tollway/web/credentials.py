@@ -19,9 +19,12 @@ HEADERS: Final = {
 _BEARER: Final = b"bearer "
 
 
-def find(headers: list[tuple[bytes, bytes]]) -> str:
-    """The key as sent, not yet checked. Raises GatewayError when there is none, or two."""
-    found: bytes | None = None
+def find(headers: list[tuple[bytes, bytes]], in_query: str | None = None) -> str:
+    """The key as sent, not yet checked. `in_query`: a key the URL holds, where that is allowed.
+
+    Raises GatewayError when there is none, or two.
+    """
+    found: bytes | None = in_query.encode("utf-8", "replace") if in_query else None
     for name, value in headers:
         if name not in HEADERS:
             continue

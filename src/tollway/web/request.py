@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from tollway.config import Settings
 from tollway.core.access.limits import refusal_headers
-from tollway.core.errors import GatewayError, gateway_envelope, headers, openai_envelope
+from tollway.core.errors import GatewayError, headers
 from tollway.core.json import encode
 from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
-from tollway.web.envelopes import Envelope
+from tollway.web.envelopes import RENDER, Envelope
 from tollway.web.writer import ResponseWriter
 
 JSON_HEAD: Final = b"content-type: application/json\r\n"
@@ -40,6 +41,15 @@ class Request:
         """The first value of a header, by its lower-case name."""
         return self._firsts.get(name)
 
+    def query(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        text: str = self.scope["query_string"].decode("latin-1")
+        if not text:
+            return None
+        return next(
+            (value for given, value in parse_qsl(text, keep_blank_values=True) if given == name), None
+        )
+
     @property
     def settings(self) -> Settings:
         return self.gate.settings
@@ -54,10 +64,11 @@ class Request:
     def user_agent(self) -> str:
         return self._firsts.get(b"user-agent", b"")[:_AGENT_MAX].decode("latin-1")
 
-    def body(self) -> Awaitable[bytes]:
-        """The body of a JSON request. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
+    def body(self, most: int | None = None) -> Awaitable[bytes]:
+        """The body of a JSON request, of `most` bytes where less is allowed than by the setting. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
         _expect_json(self._firsts.get(b"content-type"), self._firsts.get(b"content-encoding"))
-        return self.writer.read_body(self.gate.settings.body_max)
+        limit = self.gate.settings.body_max
+        return self.writer.read_body(limit if most is None else min(limit, most))
 
     def json(self, value: Any, status: int = 200) -> None:
         """Answer with a JSON body."""
@@ -69,10 +80,13 @@ class Request:
 
     def refuse(self, error: GatewayError, more: bytes = b"") -> None:
         """Answer with an error, in the envelope of the route."""
-        render = openai_envelope if self.envelope == "openai" else gateway_envelope
+        status, body = RENDER[self.envelope](error, self.id)
         pairs = (*headers(error), *refusal_headers(error, self.now))
         lines = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
-        self.writer.respond(error.status, self.head() + lines + more, encode(render(error, self.id)))
+        if self.envelope == "anthropic":
+            # Anthropic's SDKs look for the id under this name.
+            lines += b"request-id: %b\r\n" % self.id.encode()
+        self.writer.respond(status, self.head() + lines + more, encode(body))
 
 
 def _expect_json(content_type: bytes | None, encoding: bytes | None) -> None:

@@ -26,7 +26,9 @@ class Key(Struct, frozen=True, kw_only=True):
     `wallet` is the ledger account that pays. `models` and `networks` are globs and CIDRs; empty
     means no restriction. `rpm`, `tpm`, `concurrency` and `budget` (micro-credits per
     `budget_period`: "total", "daily", "weekly" or "monthly") are None where unlimited. Times are
-    Unix milliseconds. `status`: "active", "disabled" or "revoked".
+    Unix milliseconds. `status`: "active", "disabled" or "revoked". `caps`: by model, or `*`, the
+    micro-credits one call may cost. `project_budget`: what all keys of its project may spend in each
+    `project_period`.
     """
 
     id: str
@@ -48,6 +50,9 @@ class Key(Struct, frozen=True, kw_only=True):
     budget_period: str
     expires_at: int | None
     created_at: int
+    caps: tuple[tuple[str, int], ...] = ()
+    project_budget: int | None = None
+    project_period: str = "total"
 
 
 def base62(number: int, length: int) -> str:

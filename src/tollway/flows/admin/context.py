@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tollway.config import Settings
 from tollway.flows import clock
-from tollway.flows.admin.probes import Probe
+from tollway.flows.admin.probes import Listing, Probe
 from tollway.flows.admin.refusals import Refused
 from tollway.store import audit
 from tollway.store.base import IllegalOperation, Store
@@ -58,8 +58,8 @@ class Change(Struct, frozen=True):
 class Admin(Struct, frozen=True, kw_only=True):
     """An open store, the vault of its instance, a clock, and who is asking through which door.
 
-    `clock` gives Unix milliseconds. `probe` sends a tiny call through a channel; None where
-    nothing can be sent.
+    `clock` gives Unix milliseconds. `probe` sends a tiny call through a channel, `lister` asks its
+    upstream for its models; None where nothing can be sent.
     """
 
     store: Store
@@ -69,6 +69,7 @@ class Admin(Struct, frozen=True, kw_only=True):
     actor: str
     source: str
     probe: Probe | None = None
+    lister: Listing | None = None
 
     def acting_for(self, actor: str, source: str) -> Admin:
         """The same context for somebody else."""

@@ -12,7 +12,7 @@ from tollway.flows.admin import amounts, names
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import Nothing, find_account
 from tollway.flows.admin.refusals import Refused, invalid
-from tollway.store import careful, wallets
+from tollway.store import careful, grants, wallets
 from tollway.store.accounts import Account
 from tollway.store.base import IllegalOperation, InsufficientFunds, Transfer
 from tollway.store.verify import verify as proven
@@ -22,12 +22,16 @@ NOTE_MAX: Final = 500
 
 
 class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Credits to grant. `id` makes a grant re-runnable: the same id is granted once."""
+    """Credits to grant. `id` makes a grant re-runnable: the same id is granted once.
+
+    `expires_in`: seconds after which what is left of them is taken back.
+    """
 
     amount: Decimal
     account: str = names.ACCOUNT
     note: str = ""
     id: str | None = None
+    expires_in: int | None = None
 
 
 class OneWallet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +119,7 @@ class InvariantView(Struct, frozen=True, kw_only=True):
     checked: int
     wrong: int
     differences: tuple[str, ...]
+    note: str = ""
 
 
 class Proof(Struct, frozen=True, kw_only=True):
@@ -127,6 +132,8 @@ class Proof(Struct, frozen=True, kw_only=True):
 async def grant(admin: Admin, request: Grant) -> Granted:
     """Put credits into an account's wallet."""
     amount = amounts.positive(request.amount, "a grant")
+    if request.expires_in is not None and not 0 < request.expires_in <= 10**10:
+        invalid("The credits cannot expire then", "The time must lie in the future.")
     _check(request.note, request.id)
 
     def work(change: Change) -> Granted:
@@ -140,7 +147,10 @@ async def grant(admin: Admin, request: Grant) -> Granted:
             at=change.now,
             note=request.note or None,
         )
+        new = wallets.entry(change.conn, entry_id, account.wallet) is None
         _transfer(change, transfer, account)
+        if new and request.expires_in is not None:
+            grants.add(change.conn, transfer=transfer, expires_at=change.now + request.expires_in * 1000)
         return Granted(id=entry_id, amount=amounts.shown(amount), balance=_balance(change.conn, account))
 
     return await admin.change(work)
@@ -225,6 +235,7 @@ async def verify(admin: Admin, _: Nothing) -> Proof:
             checked=check.rows,
             wrong=check.wrong,
             differences=tuple(f"{one.id}: {one.found}" for one in check.differences),
+            note=check.note,
         )
         for check in report.checks
     )

@@ -15,7 +15,7 @@ from tollway.flows.admin import amounts, names
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import find_account, find_project
 from tollway.flows.admin.refusals import Refused, invalid, unknown
-from tollway.store import calls, keys, wallets
+from tollway.store import calls, caps, keys, wallets
 
 OVERLAP_MAX: Final = 30 * 24 * 3600
 COUNT_MAX: Final = 10**12
@@ -118,13 +118,14 @@ class KeyPeriod(Struct, frozen=True, kw_only=True):
 
 
 class KeyReport(Struct, frozen=True, kw_only=True):
-    """A key with what it has been used for. `spent` is credits over its lifetime."""
+    """A key with what it has been used for. `spent` is credits over its lifetime; `caps` by model, what one call may cost."""
 
     details: KeyView
     calls: int
     spent: Decimal
     last_used_at: int | None
     budget_periods: tuple[KeyPeriod, ...]
+    caps: dict[str, Decimal]
 
 
 async def create(admin: Admin, request: CreateKey) -> MadeKey:
@@ -198,6 +199,7 @@ async def show(admin: Admin, request: OneKey) -> KeyReport:
             spent=amounts.shown(use.charged),
             last_used_at=use.last_used_at,
             budget_periods=periods,
+            caps={model: amounts.shown(amount) for model, amount in caps.of_key(conn, found.key.id)},
         )
 
     return await admin.read(query)
@@ -226,6 +228,7 @@ async def rotate(admin: Admin, request: RotateKey) -> MadeKey:
         keys.set_expiry(change.conn, old.key.id, ends)
         new = _successor(change, old, key_rules.digest(secret, admin.vault.pepper), secret)
         keys.add(change.conn, new)
+        caps.copy(change.conn, old.key.id, new.id, change.now)
         retired, made = find(change.conn, old.key.id), find(change.conn, new.id)
         change.note("key.rotate", new.id, _audited(old), {**_audited(made), "old_expires_at": ends})
         return _made(secret, made, change.now, view(retired, change.now))

@@ -43,6 +43,11 @@ def model(value: str) -> str:
     return value
 
 
+def fits_model(value: str) -> bool:
+    """Whether a text may name a model."""
+    return _MODEL.fullmatch(value) is not None
+
+
 def upstream_model(value: str) -> str:
     """What an upstream calls a model: 1 to 256 printable characters."""
     if not 0 < len(value) <= 256 or not value.isprintable():
@@ -91,10 +96,10 @@ def network(value: str) -> str:
         )
 
 
-def base_url(value: str) -> tuple[str, list[str]]:
-    """An upstream's base URL without its trailing slash, and hints about what looks odd in it."""
+def base_url(value: str) -> str:
+    """An upstream's base URL without its trailing slash."""
     if value == SANDBOX_URL:
-        return value, []
+        return value
     _check_characters(value)
     try:
         parts = urlsplit(value)
@@ -115,8 +120,15 @@ def base_url(value: str) -> tuple[str, list[str]]:
         )
     if parts.query or parts.fragment or value.endswith(("?", "#")):
         invalid(f"{value!r} is no base URL", "Requests append a path to it, so it has no query or fragment.")
-    trimmed = value.rstrip("/")
-    return trimmed, _hints(trimmed, parts.scheme, parts.hostname, parts.path)
+    return value.rstrip("/")
+
+
+def plain_http_hint(value: str) -> list[str]:
+    """What there is to say of a base URL that does not encrypt."""
+    parts = urlsplit(value)
+    if parts.scheme == "http" and not _is_local(parts.hostname or ""):
+        return ["The base URL is plain http: the credential and every prompt travel unencrypted"]
+    return []
 
 
 def _check_characters(value: str) -> None:
@@ -125,23 +137,6 @@ def _check_characters(value: str) -> None:
             f"{value[:80]!r} is no base URL",
             f"A URL has at most {_URL_MAX} printable ASCII characters and no spaces.",
         )
-
-
-def _hints(trimmed: str, scheme: str, host: str, path: str) -> list[str]:
-    hints = []
-    if path.endswith("/chat/completions"):
-        invalid(
-            "The base URL ends in /chat/completions",
-            "The gateway appends that itself.",
-            f"--base-url {trimmed.removesuffix('/chat/completions')}",
-        )
-    if not re.search(r"/v\d", path):
-        hints.append(
-            f"The base URL has no version in its path; most OpenAI-compatible upstreams want {trimmed}/v1"
-        )
-    if scheme == "http" and not _is_local(host):
-        hints.append("The base URL is plain http: the credential and every prompt travel unencrypted")
-    return hints
 
 
 def _is_local(host: str) -> bool:
