@@ -11,33 +11,19 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 from tests.store.test_verify import unguarded
+from tests.support.jobs import HOUR, NOW, Clock, runner_of
 from tests.support.ledger import books_balance, hold_of, rows_of, settlement_of, wallet_of
 
 from tollway.config import Settings
-from tollway.core.routing.health import Health
-from tollway.flows.jobs import channels, maintenance
-from tollway.flows.jobs.registry import JOBS, Job
-from tollway.flows.jobs.runner import Runner
+from tollway.flows.jobs import maintenance
+from tollway.flows.jobs.registry import Job
 from tollway.flows.jobs.scheduler import Scheduler
-from tollway.flows.jobs.work import Outcome, Tools, Work
-from tollway.store import jobs, marks, models, schema
+from tollway.flows.jobs.work import Outcome, Work
+from tollway.store import jobs, marks, schema
 from tollway.store.base import Store
 from tollway.store.factory import open_store
 from tollway.store.rollups import usage
 from tollway.store.rollups.sums import DAY_MS
-
-NOW = 1_800_000_000_000
-HOUR = 3_600_000
-
-
-class Clock:
-    """Unix milliseconds that stand still until a test moves them."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-
-    def __call__(self) -> int:
-        return self.now
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -58,11 +44,6 @@ async def lite(tmp_path: Path) -> AsyncIterator[Store]:
     await found.open()
     yield found
     await found.close()
-
-
-def runner_of(store: Store, clock: Clock, registry: dict[str, Job] = JOBS, **more: Any) -> Runner:
-    settings = more.pop("settings", Settings(call_days=30))
-    return Runner(Tools(store=store, clock=clock, settings=settings, **more), registry)
 
 
 async def one_call(store: Store, wallet: int, at: int, amount: int = 10) -> str:
@@ -277,83 +258,6 @@ async def test_a_number_that_was_taken_early_and_appears_late_is_waited_for(
 
 async def other_wallet(store: Store) -> int:
     return await wallet_of(store, 0)
-
-
-# -- channels ----------------------------------------------------------------------------------------
-
-
-class Found:
-    def __init__(self, ok: bool) -> None:
-        self.ok = ok
-        self.checks = ()
-
-
-async def two_channels(store: Store) -> None:
-    """Two channels with a model each, and one that is switched off."""
-
-    def make(conn: Any) -> None:
-        for n, status in enumerate(("enabled", "enabled", "disabled")):
-            row = {"id": f"ch{n}", "name": f"channel-{n}", "dialect": "openai_chat", "base_url": "http://h/v1",
-                   "status": status, "created_at": 1}  # fmt: skip
-            conn.execute(schema.channel.insert().values(**row))
-            conn.execute(schema.model.insert().values(id=f"model-{n}", created_at=1))
-            route = {
-                "channel_id": f"ch{n}",
-                "model_id": f"model-{n}",
-                "upstream_model": f"up-{n}",
-                "created_at": 1,
-            }
-            conn.execute(schema.route.insert().values(**route))
-
-    await store.write(make)
-    assert len((await store.read(models.catalogue)).channels) == 3
-
-
-async def test_channels_that_are_not_well_are_tried_and_return(lite: Store) -> None:
-    await two_channels(lite)
-    clock, health, sent = Clock(NOW), Health(), []
-
-    async def probe(channel: Any, model: str) -> Found:
-        sent.append((channel.id, model))
-        return Found(True)
-
-    runner = runner_of(lite, clock, probe=probe, health=health)
-    await runner.run("check-api-channels", asked=False)
-    assert sent == [], "channels that are well cost nothing"
-    for _ in range(5):
-        health.fault("ch1", "model-1", clock.now, dice=0.5)
-    assert not health.available("ch1", "model-1", clock.now)
-    clock.now += 100_000
-    report = await runner.run("check-api-channels", asked=False)
-    assert sent == [("ch1", "up-1")]
-    assert (report.processed, report.succeeded) == (1, 1)
-    assert health.state("ch1", "model-1", clock.now) == "closed"
-
-
-async def test_a_channel_is_sent_a_bounded_number_of_tries_a_day(lite: Store) -> None:
-    await two_channels(lite)
-    clock, sent = Clock(NOW), []
-
-    async def probe(channel: Any, model: str) -> Found:
-        sent.append(channel.id)
-        return Found(channel.id == "ch0")
-
-    runner = runner_of(lite, clock, probe=probe, health=Health())
-    first = await runner.run("check-api-channels")
-    assert (first.status, first.processed, first.succeeded, first.failed) == ("ok", 2, 1, 1)
-    for _ in range(channels.PAID_MAX + 5):
-        last = await runner.run("check-api-channels")
-    assert sent.count("ch1") == channels.PAID_MAX
-    assert last.details["over_limit"] == 2
-    clock.now += DAY_MS
-    await runner.run("check-api-channels")
-    assert sent.count("ch1") == channels.PAID_MAX + 1
-
-
-async def test_where_nothing_can_be_sent_channels_are_not_said_to_be_well(lite: Store) -> None:
-    report = await runner_of(lite, Clock(NOW)).run("check-api-channels")
-    assert report.status == "skipped"
-    assert "Nothing can be sent" in report.reason
 
 
 # -- runs --------------------------------------------------------------------------------------------
