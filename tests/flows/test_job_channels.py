@@ -10,12 +10,12 @@ import pytest
 from tests.support.jobs import NOW, Clock, runner_of
 
 from tollway.config import Settings
-from tollway.core.billing.periods import DAY_MS
 from tollway.core.routing.health import Health
 from tollway.flows.jobs import channels
 from tollway.store import models, schema
 from tollway.store.base import Store
 from tollway.store.factory import open_store
+from tollway.store.rollups.sums import DAY_MS
 
 
 @pytest.fixture
