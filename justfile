@@ -17,6 +17,6 @@ check:
 bench *args:
     ./run bench "$@"
 
-# run Claude Code and Codex through the gateway (needs npm and the right to make a network namespace)
+# run Claude Code, Codex and Gemini CLI through the gateway (needs npm and the right to make a network namespace)
 agents *args:
     ./run agents "$@"

@@ -1,6 +1,6 @@
 """Runs real coding agents through a gateway against every upstream dialect of the sandbox.
 
-    just agents            install Claude Code and Codex from npm into a scratch folder, then run both
+    just agents            install Claude Code, Codex and Gemini CLI from npm into a scratch folder, run all
     just agents claude     only one of them
 
 Each agent reads a file and edits it, on a model behind a channel of each of the four dialects; then
@@ -27,7 +27,11 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.gateway import Gateway, running  # noqa: E402 - found only now
 
-PACKAGES = {"claude": "@anthropic-ai/claude-code@2.1.328", "codex": "@openai/codex@0.169.0"}
+PACKAGES = {
+    "claude": "@anthropic-ai/claude-code@2.1.328",
+    "codex": "@openai/codex@0.169.0",
+    "gemini": "@google/gemini-cli@0.61.0",
+}
 DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 INSIDE = "TOLLWAY_AGENTS_INSIDE"
 LIMIT_S = 180
@@ -131,10 +135,7 @@ class Stage:
         home = self.base / f"home-{self.agent}"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
-        if self.agent == "claude":
-            command, more = _claude(self.gateway, model, key)
-        else:
-            command, more = _codex(home, self.gateway, model, key)
+        command, more = _SETUPS[self.agent](home, self.gateway, model, key)
         return subprocess.run(
             [str(self.binaries / self.agent), *command, task],
             check=False,
@@ -147,7 +148,7 @@ class Stage:
         )
 
 
-def _claude(gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+def _claude(_: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
     command = ["-p", "--output-format", "json", "--permission-mode", "acceptEdits"]
     return command, {
         "ANTHROPIC_BASE_URL": gateway.url,
@@ -180,6 +181,27 @@ def _codex(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str
     (folder / "config.toml").write_text("\n".join(lines) + "\n")
     command = ["exec", "--skip-git-repo-check", "--json", "--dangerously-bypass-approvals-and-sandbox"]
     return command, {"TOLLWAY_KEY": key}
+
+
+def _gemini(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    folder = home / ".gemini"
+    folder.mkdir()
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"disableAutoUpdate": True},
+    }
+    (folder / "settings.json").write_text(json.dumps(settings))
+    command = ["-m", model, "--output-format", "json", "--approval-mode", "yolo", "-p"]
+    return command, {
+        "GEMINI_API_KEY": key,
+        "GOOGLE_GEMINI_BASE_URL": gateway.url,
+        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    }
+
+
+_SETUPS = {"claude": _claude, "codex": _codex, "gemini": _gemini}
 
 
 if __name__ == "__main__":

@@ -15,14 +15,11 @@ from tollway.web.routes.texts import admitted, served
 VERSIONS: Final = ("2023-06-01", "2026-10-21")
 """The API versions whose clients are understood; a client that names none is taken for the first."""
 
-_PASSED: Final = (b"anthropic-version", b"anthropic-beta")
-
 
 async def messages(request: Request) -> None:
     """POST /v1/messages."""
     call = await admitted(request)
     version = _version(request)
-    call.passed = tuple((name, value) for name in _PASSED if (value := request.header(name)))
     asked = ask("anthropic", parse(await request.body()), version=version)
     await served(request, call, asked)
 

@@ -8,6 +8,7 @@ from tollway.core.dialects.asked import Asked
 from tollway.flows import idempotency, text
 from tollway.flows.admit import identify
 from tollway.flows.call import Call
+from tollway.upstream.channels import PASSED
 from tollway.web import credentials
 from tollway.web.idempotency import check_idempotency_key, claim_of
 from tollway.web.request import Request
@@ -44,6 +45,10 @@ async def admitted(request: Request, *, in_query: bool = False) -> Call:
 
 async def served(request: Request, call: Call, asked: Asked) -> None:
     """Answer a call, once for each idempotency key. Raises GatewayError while nothing has been sent."""
+    for name in PASSED[asked.dialect]:
+        value = request.header(name)
+        if value:
+            call.passed = (*call.passed, (name, value))
     gate, claim = request.gate, claim_of(request, call, asked)
     if claim is None:
         await text.answer(gate, call, asked, request.writer)

@@ -46,12 +46,18 @@ BEGIN
   SELECT RAISE(ABORT, 'illegal: a hold closes once') WHERE OLD.state <> 'held';
   UPDATE ledger_account SET held = held - OLD.amount, debited = debited + COALESCE(NEW.settled, 0)
   WHERE id = OLD.wallet AND NEW.state <> 'held';
+  INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at)
+  SELECT 's:' || NEW.id, NEW.wallet, 2, NEW.settled, 'settle', NEW.id, NEW.closed_at WHERE NEW.settled > 0;
+END;
+
+-- Apart, because few holds count against a budget: a fifth less for closing one that does not.
+CREATE TRIGGER hold_closes_budgets AFTER UPDATE OF state, settled, reason, closed_at, expires_at ON hold
+WHEN OLD.budget IS NOT NULL OR OLD.project_budget IS NOT NULL
+BEGIN
   UPDATE ledger_account SET held = held - OLD.amount, debited = debited + COALESCE(NEW.settled, 0)
   WHERE id = OLD.budget AND NEW.state <> 'held';
   UPDATE ledger_account SET held = held - OLD.amount, debited = debited + COALESCE(NEW.settled, 0)
   WHERE id = OLD.project_budget AND NEW.state <> 'held';
-  INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at)
-  SELECT 's:' || NEW.id, NEW.wallet, 2, NEW.settled, 'settle', NEW.id, NEW.closed_at WHERE NEW.settled > 0;
   INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at)
   SELECT 'b:' || NEW.id, NEW.budget, 1, NEW.settled, 'budget', NEW.id, NEW.closed_at
   WHERE NEW.settled > 0 AND NEW.budget IS NOT NULL;
