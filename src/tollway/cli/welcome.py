@@ -46,6 +46,7 @@ def screen(welcome: Welcome) -> str:
         f"  Tollway {__version__} is ready.",
         "",
         f"  Base URL   {welcome.base_url}/v1",
+        f"             {welcome.base_url} for Anthropic's and Google's SDKs",
     ]
     if welcome.key is not None:
         lines += [
