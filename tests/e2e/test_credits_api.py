@@ -6,7 +6,9 @@ import urllib.request
 from decimal import Decimal
 
 import pytest
-from tests.support.gateway import fetch, wait_for
+from tests.support.gateway import fetch, running, wait_for
+
+from tollway.flows.admit import STRANGER_RPM
 
 PRICE = ("--input-price", "1000", "--output-price", "10000")
 
@@ -181,6 +183,18 @@ def test_anybody_may_ask_for_the_public_price(priced):
     assert found["credits"] == found["usd"] * 1000
     assert estimate(priced, {"model": "nothing-of-the-kind", "input_tokens": 1})[0] == 404
     assert estimate(priced, chat(), key="sk-tw-wrong")[0] == 401
+
+
+def test_strangers_may_ask_so_often_and_holders_of_keys_as_before(tmp_path):
+    """What anybody may have computed for nothing must not keep the gateway from its calls."""
+    body = {"model": "sandbox-chat", "input_tokens": 5}
+    with running(tmp_path / "data") as found:
+        asked = [estimate(found, body)[0] for _ in range(STRANGER_RPM)]
+        assert set(asked) == {200}
+        status, headers, refused = estimate(found, body)
+        assert (status, refused["error"]["code"]) == (429, "rate_limited")
+        assert 0 < int(headers["retry-after"]) <= 60
+        assert estimate(found, body, found.key)[0] == 200
 
 
 def test_an_estimate_bounds_the_hold_and_the_charge(priced):

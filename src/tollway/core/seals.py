@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
-from tollway.core.exchange import Media, Part, Reasoning, Request, Seal, Text, ToolCall
+from tollway.core.exchange import Media, Part, Reasoning, Request, Seal, Text, ToolCall, Turn
 
 PREFIX: Final = "tw1."
 NEXT: Final = "next"
@@ -24,6 +24,7 @@ PREVIOUS: Final = "prev"
 _ORIGINS: Final = frozenset(("openai_chat", "openai_responses", "anthropic", "gemini"))
 _SEALED: Final = (Text, ToolCall, Media)
 _PREFIX_BASE64: Final = "dHcxL"
+_NOBODYS: Final = Seal("", "")
 
 
 def wrap(seal: Seal) -> str:
@@ -79,6 +80,31 @@ def affinity(request: Request) -> frozenset[str]:
         for part in turn.parts
         if part.seal is not None and part.seal.scope
     )
+
+
+def unclaimed(request: Request) -> Iterator[str]:
+    """The seals that came as their upstream wrote them, so that nothing says which account that was."""
+    for turn in request.turns:
+        for part in turn.parts:
+            if part.seal is not None and part.seal.value and not part.seal.scope:
+                yield part.seal.value
+
+
+def sealed(request: Request) -> bool:
+    """Whether the conversation carries any opaque state."""
+    return any(part.seal is not None for turn in request.turns for part in turn.parts)
+
+
+def disowned(request: Request) -> Request:
+    """The request with every seal made nobody's: each writer leaves out what it cannot say without it."""
+    return replace(request, turns=tuple(map(_disowned, request.turns)))
+
+
+def _disowned(turn: Turn) -> Turn:
+    if all(part.seal is None for part in turn.parts):
+        return turn
+    parts = tuple(part if part.seal is None else replace(part, seal=_NOBODYS) for part in turn.parts)
+    return replace(turn, parts=parts)
 
 
 def carrier(seal: Seal, place: str) -> Reasoning:

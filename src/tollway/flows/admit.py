@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from ipaddress import IPv6Address
+from typing import Final
 
 from tollway.core.access import scopes
 from tollway.core.access.keys import Key
+from tollway.core.addresses import read_address
 from tollway.core.errors import GatewayError
 from tollway.core.routing.models import Model
 from tollway.flows.catalogue import callable_models, priced_for, servable
 from tollway.flows.gate import Gate
+
+COMPARED_MAX: Final = 200
+"""Names that an unknown one is compared with: looking for what was meant must not hold up other calls."""
+STRANGER_RPM: Final = 120
+"""What callers of one address may ask a minute without a key."""
 
 
 async def identify(gate: Gate, secret: str, ip: str, now: int) -> Key:
@@ -19,6 +27,34 @@ async def identify(gate: Gate, secret: str, ip: str, now: int) -> Key:
     if refusal is not None:
         raise refusal
     return key
+
+
+def stranger(ip: str, now: int) -> Key:
+    """Whom a limiter counts calls without a key to: an address, or all of an IPv6 subscriber's."""
+    found = read_address(ip)
+    if found is not None:
+        ip = f"{int(found) >> 64:x}::/64" if isinstance(found, IPv6Address) else str(found)
+    return Key(
+        id=f"ip {ip}",
+        account_id="",
+        account_status="active",
+        project_id="",
+        project_name="",
+        name="anonymous",
+        display="",
+        status="active",
+        wallet=0,
+        group="",
+        models=(),
+        networks=(),
+        rpm=STRANGER_RPM,
+        tpm=None,
+        concurrency=None,
+        budget=None,
+        budget_period="total",
+        expires_at=None,
+        created_at=now,
+    )
 
 
 async def find_model(gate: Gate, key: Key, name: str) -> Model:
@@ -51,6 +87,8 @@ def _find(gate: Gate, key: Key, name: str) -> Model:
 
 def _not_found(gate: Gate, key: Key, name: str) -> GatewayError:
     names = [model.id for model in callable_models(gate, key)]
+    if len(names) > COMPARED_MAX:
+        names = [one for one in names if one[:1] == name[:1]][:COMPARED_MAX]
     near = tuple(difflib.get_close_matches(name, names, n=3, cutoff=0.5))
     hint = f" Did you mean {near[0]!r}?" if near else " GET /v1/models lists the models this key may call."
     return GatewayError(

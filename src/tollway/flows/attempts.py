@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tollway.core.billing.meters import meters_of
@@ -23,6 +23,7 @@ from tollway.flows import refusals, translate
 from tollway.flows.call import Call, Tally
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
+from tollway.flows.makers import Watch
 from tollway.flows.translate import Prepared
 from tollway.store.base import AttemptRecord
 from tollway.upstream.channels import Endpoint
@@ -32,6 +33,12 @@ log: Final = logging.getLogger("tollway.attempts")
 
 HELD_BACK_MS: Final = 10_000
 """How long the beginning of a stream without content is held back, in the hope of failing over."""
+HELD_BACK_MAX: Final = 1024 * 1024
+"""How many bytes of it are."""
+ANSWER_MAX: Final = 256 * 1024 * 1024
+"""Bytes of the largest answer: what is told at the end of one is made of all of it, and is kept until then."""
+Prepare = Callable[[Gate, Call, Candidate, Endpoint, int | None], Awaitable[Prepared]]
+
 WRONG_KINDS: Final = (b"text/html", b"text/plain", b"application/xml", b"text/xml")
 
 
@@ -49,12 +56,14 @@ class Attempt:
         "error",
         "first_at",
         "n",
+        "received",
         "relay",
         "response",
         "status",
         "tally",
         "unwrap",
         "waiting",
+        "watch",
     )
 
     response: UpstreamResponse
@@ -66,9 +75,11 @@ class Attempt:
         self.relay: Relay = prepared.relay
         self.dropped = prepared.dropped
         self.began = now_ms()
+        self.watch: Watch | None = None
         self.unwrap: Callable[[bytes], bytes] | None = None
         self.drains = candidate.channel.options.get("bills_after_cancel") == 1
         self._reading: asyncio.Task[bytes] | None = None
+        self.received = 0
         self.tally = Tally()
         self.status = 0
         self.error: str | None = None
@@ -81,8 +92,19 @@ class Attempt:
         chunk = self.response.arrived()
         if chunk is None:
             chunk = await (self._read_shielded() if self.drains else self.response.read_some())
+        return self.take(chunk)
+
+    def take(self, chunk: bytes) -> bytes:
+        """Bytes for the client that a piece of the answer becomes, b"" being its end. Raises BadAnswer."""
         if chunk:
-            fed = self.relay.feed(chunk if self.unwrap is None else self.unwrap(chunk))
+            self.received += len(chunk)
+            if self.received > ANSWER_MAX:
+                raise BadAnswer(f"its answer is larger than {ANSWER_MAX} bytes")
+            if self.unwrap is not None:
+                chunk = self.unwrap(chunk)
+            if self.watch is not None:
+                self.watch.see(chunk)
+            fed = self.relay.feed(chunk)
         else:
             self.ended = True
             fed = self.relay.end()
@@ -145,10 +167,15 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
     # Only now is a plan needed; it begins with what has just been tried.
     plan = failover(found, _terms(gate, call))
     step = next(plan)
+    unsigned = None
     while True:
+        if unsigned is None and isinstance(outcome, Fault) and outcome.kind == "seal":
+            unsigned = step
         try:
             step = plan.send(outcome)
         except StopIteration as end:
+            if isinstance(unsigned, Candidate):
+                return await _without_seals(gate, call, unsigned, output_cap)
             raise end.value from None
         if isinstance(step, Wait):
             await asyncio.sleep(step.ms / 1000)
@@ -157,6 +184,15 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
             outcome, attempt = await _try(gate, call, step, output_cap)
             if attempt is not None:
                 return attempt
+
+
+async def _without_seals(gate: Gate, call: Call, candidate: Candidate, output_cap: int | None) -> Attempt:
+    """Ask once more, without what no account knows any more, as after a change of account. Raises GatewayError."""
+    outcome, attempt = await _try(gate, call, candidate, output_cap, prepare=translate.prepare_unsealed)
+    if attempt is None:
+        assert isinstance(outcome, Fault), "what is no attempt has failed"
+        raise upstream_error(outcome, len(call.attempts))
+    return attempt
 
 
 def _dice(call: Call) -> Callable[[], float]:
@@ -177,20 +213,32 @@ def _terms(gate: Gate, call: Call) -> Terms:
 
 
 async def _try(
-    gate: Gate, call: Call, candidate: Candidate, output_cap: int | None
+    gate: Gate,
+    call: Call,
+    candidate: Candidate,
+    output_cap: int | None,
+    *,
+    prepare: Prepare = translate.prepare,
 ) -> tuple[Ok | Fault | Waited, Attempt | None]:
     """One attempt: its outcome, and the attempt itself if it opened."""
     endpoint = gate.endpoints.get(candidate.channel.id)
-    if endpoint is None:
-        return Fault("connect", now_ms(), message="the channel's address or credential is unusable"), None
+    prepared = None
     try:
-        prepared = await translate.prepare(gate, call, candidate, endpoint, output_cap)
+        if endpoint is None:
+            return Fault("connect", now_ms(), message="the channel's address or credential is unusable"), None
+        prepared = await prepare(gate, call, candidate, endpoint, output_cap)
     except GatewayError as error:
         if error.code != "unsupported_parameter":
             raise
         # Found out late, because a channel of the client's own dialect came first.
         return Fault("unfit", now_ms(), message=error.message), None
+    finally:
+        if prepared is None and candidate.probe:
+            # Nothing was sent, so the next call may be the channel's test.
+            gate.health.release(candidate.channel.id, call.model.id)
     attempt = Attempt(len(call.attempts) + 1, candidate, endpoint, prepared)
+    if len(call.model.routes) > 1 and attempt.candidate.channel.dialect == call.request.native:
+        attempt.watch = Watch(gate.makers, endpoint.scope)
     outcome = await _run(gate, call, attempt, prepared)
     return outcome, attempt if isinstance(outcome, Ok) else None
 
@@ -211,14 +259,15 @@ async def _run(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) -> 
     finally:
         # Whatever ends an attempt early, even a client that left, leaves a record and no connection.
         if not opened:
-            attempt.close()
             attempt.error = _label(fault)
             if fault is None:
                 gate.health.release(attempt.candidate.channel.id, call.model.id)
             if fault is None and attempt.tally.accepted:
-                # The upstream has begun to work for a client that left: that is settled, and recorded there.
+                # The upstream has begun to work for a client that left: that is settled, recorded
+                # and closed, or read to its end, there.
                 call.begun = attempt
             else:
+                attempt.close()
                 call.attempts.append(attempt.record(call.id, now_ms()))
     if fault is None:
         return Ok()
@@ -235,7 +284,9 @@ async def _send(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) ->
     attempt.status = response.status
     attempt.first_at = now_ms()
     if response.status != 200:
-        return await refusals.read(response, endpoint.dialect)
+        fault = await refusals.read(response, endpoint.dialect)
+        # A prompt may speak of signatures too.
+        return fault if fault.kind != "seal" or translate.sealed(call) else fault._replace(kind="status")
     attempt.tally.accepted = True
     kind = response.header(b"content-type") or b""
     attempt.unwrap = endpoint.unwrapper(kind, stream=streamed)
@@ -243,7 +294,9 @@ async def _send(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) ->
     tally, waiting = attempt.tally, []
     while not (tally.size or attempt.ended or tally.failed):
         waiting.append(await attempt.more())
-        if attempt.relay.streamed and now_ms() - attempt.first_at > HELD_BACK_MS:
+        if attempt.relay.streamed and (
+            attempt.received > HELD_BACK_MAX or now_ms() - attempt.first_at > HELD_BACK_MS
+        ):
             # It thinks where nobody may look. Whoever waits is shown that something is going on.
             break
     if tally.failed:

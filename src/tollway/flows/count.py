@@ -64,6 +64,10 @@ async def _by_upstream(gate: Gate, call: Call, request: Request) -> int | None:
         call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=random.random
     )
     for candidate in found:
+        if candidate.probe:
+            # That a channel counts says nothing of how it answers: this is no test of it.
+            gate.health.release(candidate.channel.id, call.model.id)
+    for candidate in found:
         endpoint = gate.endpoints.get(candidate.channel.id)
         if endpoint is not None and DIALECTS[endpoint.dialect].counting is not None:
             return await _ask(gate, call, candidate, endpoint, request)
@@ -81,9 +85,9 @@ async def _ask(
     upstream = endpoint.count(encode(written.body), call.id, model=name)
     if upstream is None:
         return None
-    if endpoint.authorise is not None:
-        upstream = await endpoint.authorise(upstream)
     try:
+        if endpoint.authorise is not None:
+            upstream = await endpoint.authorise(upstream)
         response = await gate.transport.send(upstream)
         try:
             answer = await response.read_all(ANSWER_MAX)

@@ -15,6 +15,7 @@ from tollway.core.routing.retries import Retries
 from tollway.flows.budgets import Budgets
 from tollway.flows.clock import now_ms
 from tollway.flows.keyring import Keyring
+from tollway.flows.makers import Makers
 from tollway.flows.shelf import Shelf
 from tollway.store import models as stored_models
 from tollway.store.base import Store
@@ -49,11 +50,13 @@ class Gate:
         self.store = store
         self.transport = transport
         self.limiter = limiter
+        self.strangers = MemoryLimiter()
         self.keyring = Keyring(store, vault.pepper)
         self.budgets = Budgets(store.ledger)
         self.shelf = Shelf(store)
         self.health = Health()
         self.retries = Retries()
+        self.makers = Makers()
         self.catalogue = Catalogue(version=-1, models={}, aliases={}, channels={})
         self.endpoints: dict[str, Endpoint] = {}
         self.draining = False

@@ -159,6 +159,10 @@ class Recorder:
         if self._sink is not None:
             self._sink.write(chunk)
 
+    @property
+    def congested(self) -> bool:
+        return self._sink is not None and self._sink.congested
+
     async def drain(self) -> None:
         if self._sink is None:
             return

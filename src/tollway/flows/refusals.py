@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from tollway.flows.clock import now_ms
 from tollway.upstream.transport import UpstreamResponse
 
 ERROR_BODY_MAX: Final = 64 * 1024
+WAIT_MAX_S: Final = 10.0**9
+"""The longest wait that is read from a header, in whichever unit; nobody waits that long."""
 
 _STATUSES: Final[dict[FaultKind, int]] = {
     "authentication": 401,
@@ -28,6 +31,9 @@ _STATUSES: Final[dict[FaultKind, int]] = {
     "server": 500,
 }
 """The status that says what a kind means, for bodies that say more than the status they came with."""
+
+_SEALS: Final = re.compile(r"(?i)signature|encrypted.content")
+"""Words of upstreams that do not know a signature or an encrypted thought for their own."""
 
 
 async def read(response: UpstreamResponse, dialect: DialectName) -> Fault:
@@ -44,7 +50,7 @@ async def read(response: UpstreamResponse, dialect: DialectName) -> Fault:
     if hint is None:
         hint = told.retry_after_ms if told.retry_after_ms is not None else retry_hint(body)
     return Fault(
-        "status",
+        "seal" if response.status == 400 and _SEALS.search(f"{told.code} {told.message}") else "status",
         now,
         _STATUSES.get(told.kind, response.status) if response.status < 500 else response.status,
         retry_after_ms=hint,
@@ -70,7 +76,7 @@ def _retry_after(milliseconds: bytes | None, header: bytes | None, now: int) -> 
     """`retry-after-ms`, else `Retry-After` in seconds or as a date, in milliseconds."""
     for text, scale in ((milliseconds, 1), (header, 1000)):
         if text is not None and text.strip().replace(b".", b"", 1).isdigit():
-            return int(float(text) * scale)
+            return int(min(float(text), WAIT_MAX_S) * scale)
     if header is None:
         return None
     try:

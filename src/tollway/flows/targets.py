@@ -8,7 +8,7 @@ import msgspec
 
 from tollway.core.dialects.base import BUDGETS, Target
 from tollway.core.routing.models import Channel, Model, Route
-from tollway.core.routing.targets import NOT_TARGET, quirks
+from tollway.core.routing.targets import NOT_TARGET, quirks, set_on
 from tollway.upstream.presets import quirks_of
 
 
@@ -26,6 +26,14 @@ def target(channel: Channel, route: Route, model: Model, scope: str) -> Target:
     if "budgets" in found:
         found["budgets"] = {**BUDGETS, **found["budgets"]}
     return msgspec.convert({**found, "scope": scope}, Target)
+
+
+def needs_data(channel: Channel, route: Route) -> bool:
+    """Whether an upstream is known to load nothing from URLs, even for clients of its own dialect."""
+    for known in (route.options, set_on(channel.options), quirks_of(channel)):
+        if "fetches_urls" in known:
+            return known["fetches_urls"] is False
+    return False
 
 
 def target_by_name(channel: Channel, upstream_model: str, scope: str) -> Target:

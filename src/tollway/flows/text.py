@@ -49,6 +49,8 @@ class Sink(Protocol):
     def respond(self, status: int, headers: bytes, body: bytes) -> None: ...
     def start(self, status: int, headers: bytes) -> None: ...
     def write(self, chunk: bytes) -> None: ...
+    @property
+    def congested(self) -> bool: ...
     async def drain(self) -> None: ...
     def end(self, last: bytes = b"") -> None: ...
 
@@ -109,12 +111,12 @@ async def _open(gate: Gate, call: Call, held: Held, unfit: frozenset[str]) -> At
             await release(gate, call, held, Ending("upstream", error.status, error.code))
         raise
     except BaseException as error:
-        ending, begun = _left(error), call.begun
+        begun = call.begun
         if isinstance(begun, Attempt):
             # Accepted and not yet answered: who left pays for the input, who is stopped for nothing.
-            gate.finish_later(settle(gate, call, held, begun, ending))
+            _end_early(gate, call, held, begun, error)
         else:
-            gate.finish_later(release(gate, call, held, ending))
+            gate.finish_later(release(gate, call, held, _left(error)))
         raise
 
 
@@ -165,13 +167,19 @@ def _end_early(gate: Gate, call: Call, held: Held, attempt: Attempt, error: Base
 
 async def _drain(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: Ending) -> None:
     """Read on for a client that left, from an upstream that bills the whole answer all the same."""
+    # A process that stops ends the reading, and never the settlement behind it.
+    reading = gate.detach(_read_on(call, attempt))
+    await asyncio.wait({reading})
+    attempt.close()
+    await settle(gate, call, held, attempt, ending)
+
+
+async def _read_on(call: Call, attempt: Attempt) -> None:
     try:
         async with asyncio.timeout(DRAIN_S):
             await attempt.finish()
     except (UpstreamFault, BadAnswer, TimeoutError) as error:
         log.info("%s: reading on for its usage ended early: %s", call.id, error)
-    attempt.close()
-    await settle(gate, call, held, attempt, ending)
 
 
 async def _keep(gate: Gate, work: Coroutine[Any, Any, None]) -> None:
@@ -250,15 +258,26 @@ class _Outlet:
         self._pulse = asyncio.get_running_loop().call_later(keep_alive_every, self._beat)
         try:
             while not attempt.ended:
-                out = await attempt.more()
-                if out:
-                    self._quiet = False
-                    sink.write(out)
-                    await sink.drain()
+                if attempt.drains:
+                    self._pass_on(await attempt.more())
+                else:
+                    await attempt.response.pump(self._take)
+                await sink.drain()
                 if attempt.tally.failed is not None:
                     raise BadAnswer(attempt.tally.failed.message)
         finally:
             self._pulse.cancel()
+
+    def _take(self, chunk: bytes) -> bool:
+        """Relay a piece as it arrives; whether to stop for the end, a failure or a slow client."""
+        attempt = self._attempt
+        self._pass_on(attempt.take(chunk))
+        return attempt.ended or attempt.tally.failed is not None or self._sink.congested
+
+    def _pass_on(self, out: bytes) -> None:
+        if out:
+            self._quiet = False
+            self._sink.write(out)
 
     def _beat(self) -> None:
         """While nothing comes, show the client and what lies between that the connection lives."""

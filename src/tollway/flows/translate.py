@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from tollway.core import seals
-from tollway.core.dialects.base import Reading, Reply, Target, Written
-from tollway.core.dialects.checked import media_of
+from tollway.core.dialects.base import Reading, Reply, Target, Undo, Written
+from tollway.core.dialects.checked import Checked, media_of
 from tollway.core.dialects.openai_chat import completions
 from tollway.core.dialects.registry import DIALECTS
 from tollway.core.dialects.translated import TranslatedStream, TranslatedWhole
@@ -31,6 +31,8 @@ from tollway.upstream.transport import UpstreamRequest
 COMPLETIONS: Final = completions.dialect(DIALECTS["openai_chat"])
 DROPPED_MAX: Final = 32
 """How many losses of one attempt are told and remembered."""
+TOLD_MAX: Final = 200
+"""Characters of one loss that are: its path holds names a client has chosen."""
 
 
 class Prepared(NamedTuple):
@@ -87,9 +89,13 @@ def unfit(gate: Gate, call: Call) -> frozenset[str]:
 
 def affinity(gate: Gate, call: Call) -> frozenset[str]:
     """The ids of the channels that made the opaque state this conversation carries."""
-    if call.request.native is not None:
+    asked = call.request
+    if asked.native is None:
+        scopes = seals.affinity(call.exchange())
+    elif len(call.model.routes) > 1 and isinstance(asked, Checked):
+        scopes = gate.makers.scopes(seals.unclaimed(call.exchange()))
+    else:
         return NO_CHANNELS
-    scopes = seals.affinity(call.exchange())
     if not scopes:
         return NO_CHANNELS
     return frozenset(name for name, endpoint in gate.endpoints.items() if endpoint.scope in scopes)
@@ -107,7 +113,8 @@ async def prepare(
         body = asked.write(endpoint.dialect, candidate.route.upstream_model)
         relay = Vectors(asked, endpoint.dialect, call.model.id)
         return Prepared(body, relay, batch=asked.batched(endpoint.dialect))
-    if candidate.channel.dialect == asked.native:
+    home = candidate.channel.dialect == asked.native
+    if home and not (targets.needs_data(candidate.channel, candidate.route) and _has_urls(call.exchange())):
         body = asked.body(candidate.route.upstream_model, cap)
         return Prepared(body, asked.relay(call.model.id, call.token), call.passed)
     target = targets.target(candidate.channel, candidate.route, call.model, endpoint.scope)
@@ -116,7 +123,35 @@ async def prepare(
     loss = _lost_capability(written)
     if loss is not None:
         raise _unsupported(call, loss)
-    return Prepared(encode(written.body), _relay(call, endpoint, written), dropped=_told(written.losses))
+    return _sent(call, endpoint, written)
+
+
+def _sent(call: Call, endpoint: Endpoint, written: Written) -> Prepared:
+    """What was written anew, with the native relay where the client's words went home unchanged."""
+    asked, dropped = call.request, _told(written.losses)
+    if endpoint.dialect == asked.native and written.undo == Undo():
+        return Prepared(encode(written.body), asked.relay(call.model.id, call.token), call.passed, dropped)
+    return Prepared(encode(written.body), _relay(call, endpoint, written), dropped=dropped)
+
+
+def sealed(call: Call) -> bool:
+    """Whether a call carries signatures or encrypted thoughts, so that an upstream may refuse it for them."""
+    if isinstance(call.request, Embedding):
+        return False
+    try:
+        return seals.sealed(call.exchange())
+    except GatewayError:
+        # A native relay may have taken what nobody here understands.
+        return False
+
+
+async def prepare_unsealed(
+    gate: Gate, call: Call, candidate: Candidate, endpoint: Endpoint, cap: int | None
+) -> Prepared:
+    """The same without the signatures and encrypted thoughts, which the upstream did not take. Raises GatewayError."""
+    target = targets.target(candidate.channel, candidate.route, call.model, endpoint.scope)
+    request = seals.disowned(await _loaded(gate, call, endpoint, target))
+    return _sent(call, endpoint, _write(request, candidate, endpoint, target, cap))
 
 
 async def _loaded(gate: Gate, call: Call, endpoint: Endpoint, target: Target) -> Request:
@@ -193,4 +228,8 @@ def _unsupported(call: Call, loss: Loss) -> GatewayError:
 
 
 def _told(losses: tuple[Loss, ...]) -> tuple[str, ...]:
-    return tuple(f"{loss.path}: {loss.why}" for loss in losses[:DROPPED_MAX])
+    return tuple(f"{_short(loss.path)}: {loss.why}" for loss in losses[:DROPPED_MAX])
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= TOLD_MAX else f"{path[:TOLD_MAX]}..."

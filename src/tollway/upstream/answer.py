@@ -8,6 +8,7 @@ came before it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
 from tollway.upstream.transport import FaultKind, UpstreamFault
@@ -46,6 +47,7 @@ class Answer:
         "line",
         "lines",
         "parts",
+        "pumped",
         "status",
         "waiter",
     )
@@ -60,6 +62,7 @@ class Answer:
         self.fault: tuple[FaultKind, str] | None = None
         self._loop = loop
         self.waiter: asyncio.Future[None] | None = None
+        self.pumped: tuple[Callable[[bytes], bool], asyncio.Future[None]] | None = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -111,6 +114,40 @@ class Answer:
         self.held = 0
         return parts.pop()
 
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Hand over what has arrived and what arrives, at once and without waking a task for it.
+
+        Returns when `take` says True or has been given b"", the proper end. Raises what `take`
+        raises, and UpstreamFault.
+        """
+        if self._pour(take):
+            return
+        done = self.change()
+        self.waiter = None
+        self.pumped = (take, done)
+        try:
+            await done
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        finally:
+            self.pumped = None
+
+    def _flow(self, take: Callable[[bytes], bool], done: asyncio.Future[None]) -> None:
+        if done.done():
+            return
+        try:
+            if self._pour(take):
+                done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
+            done.set_exception(error)
+
+    def _pour(self, take: Callable[[bytes], bool]) -> bool:
+        while (chunk := self.arrived()) is not None:
+            if take(chunk) or not chunk:
+                return True
+        return False
+
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamFault("too_large") beyond `limit` bytes, before reading them if declared."""
         declared = self.header(b"content-length")
@@ -151,7 +188,7 @@ class Answer:
         """
         if self.fault is not None:
             self._raise(*self.fault)
-        if self.waiter is not None:
+        if self.waiter is not None or self.pumped is not None:
             raise RuntimeError("a response has one reader at a time")
         self.waiter = waiter = self._loop.create_future()
         return waiter
@@ -163,6 +200,8 @@ class Answer:
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        elif self.pumped is not None:
+            self._flow(*self.pumped)
 
     def _take(self) -> bytes:
         parts = self.parts

@@ -226,10 +226,7 @@ class Connection(asyncio.Protocol):
             if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
                 self._reading_paused = True
                 self._transport.pause_reading()
-        waiter = answer.waiter
-        if waiter is not None and not waiter.done():
-            answer.waiter = None
-            waiter.set_result(None)
+        answer.wake()
 
     def eof_received(self) -> None:
         self._ended(None)

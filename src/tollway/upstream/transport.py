@@ -5,6 +5,7 @@ A transport relays and nothing else: it follows no redirect, decodes no body and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -103,6 +104,14 @@ class UpstreamResponse(Protocol):
         """All body bytes that have arrived since the last call, waiting for the first; b"" at the proper end.
 
         Raises UpstreamFault("truncated") when the body ends early, and timeouts by Deadlines.
+        """
+        ...
+
+    async def pump(self, take: Callable[[bytes], bool]) -> None:
+        """Hand `take` what `read_some` would return, as it arrives, until it says True or was given b"".
+
+        Cheaper than reading piece by piece: no task is woken for a piece. Raises what `take` raises,
+        and UpstreamFault. Cancelling it cuts the connection.
         """
         ...
 

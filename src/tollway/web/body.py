@@ -1,7 +1,8 @@
 """One request body: taken from the parser as it arrives, read by the handler whole or in pieces.
 
 Nothing is read ahead of the handler beyond a small buffer, so that a body costs memory only after
-its sender was let in. A body that is too large, too slow or badly framed is told to its reader.
+its sender was let in; and all large bodies together have a limit, because each of many senders may
+be within their own. A body that is too large, too slow or badly framed is told to its reader.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class Source(Protocol):
         """Tell the client to go on and send its body."""
         ...
 
+    def make_room(self, size: int) -> bool:
+        """Count so many more bytes of large bodies in memory, fewer if negative; False where there is no room."""
+        ...
+
 
 class Body:
     """A request body. `length` is what Content-Length announced; `received` counts bytes without framing."""
@@ -43,6 +48,7 @@ class Body:
         "_limit",
         "_source",
         "_wanted",
+        "_weight",
         "closed",
         "fault",
         "length",
@@ -63,6 +69,8 @@ class Body:
         self._chunks: list[bytes] = []
         self._held = 0
         self._wanted = False
+        self._weight = 0
+        """How much of it is counted among the large bodies: until the exchange is over, as long as something may hold it."""
         self._discarding = False
         self._awaits_continue = awaits_continue
         self._event: asyncio.Event | None = None
@@ -76,6 +84,8 @@ class Body:
         self._awaits_continue = False
         if received > self._limit:
             self.fail(body_too_large(received, self._limit))
+        elif self._wanted and received > READ_AHEAD and not self._weigh(received):
+            self.fail(_no_room())
         elif not self._discarding:
             self._chunks.append(data)
             self._held += size
@@ -100,10 +110,21 @@ class Body:
     def close(self) -> None:
         """The client has left, or has its answer."""
         self.closed = True
+        if self._weight:
+            self._source.make_room(-self._weight)
+            self._weight = 0
         if self._chunks or self.more:
             self.discard()
         if self._event is not None:
             self._event.set()
+
+    def _weigh(self, received: int) -> bool:
+        if self._discarding:
+            return True
+        found = self._source.make_room(received - self._weight)
+        if found:
+            self._weight = received
+        return found
 
     def discard(self) -> None:
         """Keep nothing of what has arrived or will."""
@@ -176,6 +197,11 @@ class Body:
     def _tell(self) -> None:
         if self._event is not None:
             self._event.set()
+
+
+def _no_room() -> GatewayError:
+    message = "the gateway has as many large requests as it has memory for; try again in a second"
+    return GatewayError("overloaded", message, scope="gateway", retry_after_ms=1000)
 
 
 def body_too_large(size: int, limit: int) -> GatewayError:

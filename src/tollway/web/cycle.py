@@ -218,6 +218,10 @@ class Cycle:
         elif not self.started:
             raise RuntimeError("a chunk was written before the response was started")
 
+    @property
+    def congested(self) -> bool:
+        return self._link.write_paused
+
     async def drain(self) -> None:
         if self._link.write_paused:
             await self._link.writable()

@@ -19,6 +19,8 @@ _PREFIXES: Final[tuple[tuple[str, Envelope], ...]] = (
     ("/anthropic/", "anthropic"),
     ("/v1/messages", "anthropic"),
     ("/api/v1/messages", "anthropic"),
+    # A base URL that ends in /v1 is a frequent slip.
+    ("/v1/v1/messages", "anthropic"),
     ("/gemini/", "gemini"),
     ("/v1beta/", "gemini"),
     ("/api/v1beta/", "gemini"),

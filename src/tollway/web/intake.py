@@ -344,6 +344,14 @@ class Intake(HttpToolsProtocol):
                 "bad_request", f"more than {limits.pipeline_max} requests wait on one connection"
             )
 
+    def make_room(self, size: int) -> bool:
+        """See body.Source."""
+        shared = self.shared
+        if size > 0 and shared.body_bytes + size > self.limits.bodies_max:
+            return False
+        shared.body_bytes += size
+        return True
+
     # What a body asks of its source is the half above's too.
 
     @abstractmethod

@@ -15,6 +15,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     headers_max: int = 100
     target_max: int = 8 * 1024
     body_max: int = 32 * 1024 * 1024
+    bodies_max: int = 1024 * 1024 * 1024
+    """Of all large bodies together, until their calls are over."""
     connections_max: int = 20_000
     calls_max: int = 4_000
     pipeline_max: int = 128

@@ -45,6 +45,8 @@ class Shared:
         self.exempt = exempt
         self.calls = 0
         """Calls being answered."""
+        self.body_bytes = 0
+        """Of large bodies whose calls are not over."""
         self.draining = False
         self.date_block = b""
         self.log = logging.getLogger("tollway.web")

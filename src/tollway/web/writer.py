@@ -54,6 +54,11 @@ class ResponseWriter(Protocol):
         """One chunk in one write; an empty one is nothing. Never waits: see `drain`."""
         ...
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client reads more slowly than we write, so that `drain` would wait."""
+        ...
+
     async def drain(self) -> None:
         """Returns at once unless the client reads more slowly than we write."""
         ...

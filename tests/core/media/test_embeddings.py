@@ -184,3 +184,57 @@ def test_base64_and_floats_hold_the_same_numbers(vector):
     asked = read_gemini({"model": "m", **content("a")}, batch=False)
     answer = answered(asked, "openai_chat", {"data": [{"embedding": packed}]})[1]
     assert answer["embedding"]["values"] == vector
+
+
+ONE = {"openai": read_openai({"model": "m", "input": "a"}), "gemini": read_gemini({"model": "m", **content("a")}, batch=False)}  # fmt: skip
+PACKED = read_openai({"model": "m", "input": "a", "encoding_format": "base64"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "upstream", "vector"),
+    [
+        (PACKED, "gemini", ["x"]),
+        (PACKED, "gemini", [None]),
+        (PACKED, "gemini", [1e39]),
+        (ONE["gemini"], "openai_chat", "***"),
+        (ONE["gemini"], "openai_chat", "AAA"),
+        (ONE["gemini"], "openai_chat", "AAAAAAA="),
+        (ONE["gemini"], "openai_chat", "\u00e9"),
+    ],
+)
+def test_vectors_that_cannot_be_told_are_found_out_before_they_are_paid(asked, upstream, vector):
+    body = (
+        {"data": [{"embedding": vector}]} if upstream == "openai_chat" else {"embedding": {"values": vector}}
+    )
+    relay = Vectors(asked, upstream, "public")
+    relay.feed(json.dumps(body).encode())
+    with pytest.raises(BadAnswer):
+        relay.end()
+
+
+PICTURE = {"inlineData": {"mimeType": "image/png", "data": "A" * 10_000}}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"title": "t" * 10_000},
+        {"content": {"parts": [{"text": "a"}, PICTURE]}},
+        {"content": {"parts": [{"text": "a", **PICTURE}]}},
+        {"content": {"parts": [{"text": "a"}], "new": "n" * 10_000}},
+    ],
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_is_said_beside_the_text_is_bounded_too(beside, batch):
+    one = {**content("a"), **beside}
+    body = {"requests": [content("b"), one]} if batch else one
+    assert read_gemini({"model": "m", **body}, batch=batch).input_bound > 10_000
+    assert read_openai({"model": "m", "input": "a", "instruction": "i" * 10_000}).input_bound > 10_000
+
+
+def test_members_no_model_reads_count_for_nothing():
+    plain = read_gemini({"model": "m", **content("abc")}, batch=False).input_bound
+    full = {**content("abc"), "taskType": "X", "outputDimensionality": 5, "stream": False}
+    assert read_gemini({"model": "m", **full}, batch=False).input_bound == plain == 5
+    body = {"model": "m", "input": "abc", "user": "u" * 99, "dimensions": 5, "encoding_format": "float"}
+    assert read_openai(body).input_bound == 5

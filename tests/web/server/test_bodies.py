@@ -272,3 +272,29 @@ async def test_a_body_is_not_read_after_the_answer(serving):
         await raw.send(sized(b"/x", b"abc"))
         assert (await raw.response()).status == 200
     assert seen == ["ClientGone"]
+
+
+async def test_many_large_bodies_share_one_limit_until_their_calls_are_over(serving):
+    """Each of many clients may be within its own limit; together they must not take all memory."""
+    size, probe = READ_AHEAD * 4, Probe()
+    head = post(b"/late", b"Content-Length: %d\r\n" % size)
+    async with serving(probe, bodies_max=2 * size) as server:
+        async with connect(server.port) as one, connect(server.port) as two, connect(server.port) as three:
+            probe.release.set()
+            # Their last bytes are missing, so both are being read.
+            await one.send(head + b"x" * (size - 1))
+            await two.send(head + b"x" * (size - 1))
+            await eventually(lambda: server.shared.body_bytes == 2 * (size - 1))
+            await three.send(head + b"x" * size)
+            refused = await three.response()
+            assert (refused.status, refused.json()["error"]["code"]) == (503, "overloaded")
+            assert refused.header("retry-after") == "1"
+            await one.send(b"x")
+            assert (await one.response()).body == b"%d" % size
+        await eventually(lambda: server.shared.body_bytes == 0)
+        async with connect(server.port) as four:
+            await four.send(head + b"x" * size)
+            assert (await four.response()).body == b"%d" % size
+            await four.send(sized(b"/echo", b"small"))
+            assert (await four.response()).body == b"small"
+        await eventually(lambda: server.shared.body_bytes == 0)

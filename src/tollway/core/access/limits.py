@@ -157,11 +157,11 @@ def correct(state: State | None, start: int, surplus: tuple[int, ...], now: int)
 
     `start` is the `State.start` the reservation was taken under. A positive surplus is given back
     where it lies (this minute or the one before; older ones no longer count); a negative one is
-    taken now.
+    taken now, even of a key that was forgotten while the call ran. None: nothing to remember.
     """
-    if state is None:
+    if state is None and min(surplus) >= 0:
         return None
-    if not 0 <= now - state.start < WINDOW_MS:
+    if state is None or not 0 <= now - state.start < WINDOW_MS:
         state = turned(state, len(surplus), now)
     here, earlier = start == state.start, start == state.start - WINDOW_MS
     before, current = [], []

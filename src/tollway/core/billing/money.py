@@ -13,6 +13,7 @@ MICRO: Final = 1_000_000
 CREDITS_PER_USD: Final = 1000
 AMOUNT_MAX: Final = 10**15
 """The largest single amount, in micro-credits; the database refuses more."""
+_PLACES: Final = len(str(AMOUNT_MAX // MICRO))
 
 
 def credits_text(micro: int) -> str:
@@ -36,9 +37,11 @@ def parse_credits(text: str) -> int:
         raise ValueError(f"{text!r} is not a number of credits") from None
     if not value.is_finite():
         raise ValueError(f"{text!r} is not a number of credits")
-    micro = value * MICRO
+    # By its first digit's place, because arithmetic has no room for 1e999999999.
+    place = value.adjusted() if value else 0
+    micro = value * MICRO if -7 < place < _PLACES else value
+    if place >= _PLACES or abs(micro) > AMOUNT_MAX:
+        raise ValueError(f"an amount is at most {AMOUNT_MAX // MICRO} credits")
     if micro != micro.to_integral_value():
         raise ValueError("a credit has at most six decimal places")
-    if abs(micro) > AMOUNT_MAX:
-        raise ValueError(f"an amount is at most {AMOUNT_MAX // MICRO} credits")
     return int(micro)

@@ -153,9 +153,10 @@ def ask(
     _refuse_forbidden(body)
     chat.check_model(body.get("model"))
     most = chat.take_max_credits(body)
-    for name in ("service_tier", "speed"):
+    for name in ("service_tier", "serviceTier", "speed"):
         if type(body.get(name)) is str:
-            chat.check_tier(name, body[name])
+            # Google reads the names of its enumerations in either case.
+            chat.check_tier(name, body[name].lower().removeprefix("service_tier_"))
     request = read_request(dialect, body)
     kept = encode(body)
     encoded = tokens = 0

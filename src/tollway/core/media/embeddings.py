@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
@@ -25,6 +26,9 @@ from tollway.core.relay import BadAnswer, Fed, Receipt
 
 INPUTS_MAX: Final = 2048
 DIMENSIONS_MAX: Final = 65_536
+
+_UNCOUNTED: Final = frozenset(("model", "user", "role", "taskType", "task_type"))
+"""Members that say nothing a model reads."""
 
 Input = str | list[int]
 
@@ -145,7 +149,12 @@ class Vectors:
         if body.get("error") is not None:
             return Fed(b"", [failure(read_error(0, body))])
         self._body = body
-        self._vectors = _gemini_vectors(body) if self._upstream == "gemini" else _openai_vectors(body)
+        found = _gemini_vectors(body) if self._upstream == "gemini" else _openai_vectors(body)
+        try:
+            # Now, because after `end` the answer is paid.
+            self._vectors = list(map(self._form(), found))
+        except (struct.error, ValueError, OverflowError):
+            raise BadAnswer("an embedding is not made of numbers") from None
         if len(self._vectors) != len(self._asked.inputs) and type(self._asked.inputs[0]) is str:
             raise BadAnswer(
                 f"the answer has {len(self._vectors)} vectors for {len(self._asked.inputs)} texts"
@@ -156,6 +165,12 @@ class Vectors:
         if usage is not None:
             events.append(Counted(usage))
         return Fed(b"", events)
+
+    def _form(self) -> Callable[[Any], Any]:
+        """How a vector of the upstream's becomes the client's."""
+        if self._asked.dialect == "gemini":
+            return list if self._upstream == "gemini" else _floats
+        return _packed if self._upstream == "gemini" and self._asked.packed else _same
 
     def _usage(self, body: dict[str, Any]) -> Usage | None:
         told = body.get("usageMetadata" if self._upstream == "gemini" else "usage")
@@ -168,8 +183,7 @@ class Vectors:
             return encode(self._as_gemini(receipt))
         if self._upstream == "gemini":
             data = [
-                {"object": "embedding", "index": at, "embedding": _packed(one) if self._asked.packed else one}
-                for at, one in enumerate(self._vectors)
+                {"object": "embedding", "index": at, "embedding": one} for at, one in enumerate(self._vectors)
             ]
             self._body = {"object": "list", "data": data}
         usage = self._body.get("usage")
@@ -184,9 +198,9 @@ class Vectors:
         if self._upstream == "gemini":
             found = self._body
         elif self._asked.batch:
-            found = {"embeddings": [{"values": _floats(one)} for one in self._vectors]}
+            found = {"embeddings": [{"values": one} for one in self._vectors]}
         else:
-            found = {"embedding": {"values": _floats(self._vectors[0])}}
+            found = {"embedding": {"values": self._vectors[0]}}
         told = found.get("usageMetadata")
         found["usageMetadata"] = _told({**usage, **(told if type(told) is dict else {})}, receipt)
         return found
@@ -210,12 +224,13 @@ def read_openai(body: dict[str, Any]) -> Embedding:
     inputs = _inputs(take.take("input"))
     form = take.choice("encoding_format", ("float", "base64"))
     dimensions = take.integer("dimensions", 1, DIMENSIONS_MAX)
+    more = _weight(take.rest)
     return Embedding(
         dialect="openai_chat",
         model=model,
         inputs=inputs,
         members={name: value for name, value in body.items() if name != "model"},
-        input_bound=_bound(inputs),
+        input_bound=_bound(inputs) + more,
         packed=form == "base64",
         dimensions=dimensions,
         max_credits=most,
@@ -236,14 +251,16 @@ def read_gemini(body: dict[str, Any], *, batch: bool) -> Embedding:
         size or wish.integer("output_dimensionality", 1, DIMENSIONS_MAX)
         for size, wish in zip(sizes, wishes, strict=True)
     ]
-    inputs = tuple(_content_text(wish) for wish in wishes)
+    read = [_content_text(wish) for wish in wishes]
+    inputs = tuple(text for text, _ in read)
+    more = sum(beside for _, beside in read)
     _refuse_many(len(inputs), "requests")
     return Embedding(
         dialect="gemini",
         model=model,
         inputs=inputs,
         members=members,
-        input_bound=_bound(inputs),
+        input_bound=_bound(inputs) + more,
         batch=batch,
         dimensions=sizes[0],
         max_credits=most,
@@ -273,18 +290,25 @@ def _refuse_many(count: int, path: str) -> None:
         raise refuse(path, f"may hold at most {INPUTS_MAX} inputs, not {count}")
 
 
-def _content_text(wish: Members) -> str:
+def _content_text(wish: Members) -> tuple[str, int]:
+    """A request's text, and the bytes of what else it says that may count as input (a title, other parts)."""
     content = wish.inside("content")
     if content is None:
         raise missing(wish.where("content"))
-    texts = [
-        Members(part, f"{content.path}.parts[{at}]").text("text")
-        for at, part in enumerate(content.need_array("parts"))
+    parts = [
+        Members(part, f"{content.path}.parts[{at}]") for at, part in enumerate(content.need_array("parts"))
     ]
-    found = "".join(text for text in texts if text)
+    found = "".join(text for part in parts if (text := part.text("text")))
     if not found:
         raise refuse(content.where("parts"), "must hold text")
-    return found
+    others = (wish.rest, content.rest, *[part.rest for part in parts])
+    return found, sum(_weight(one) for one in others)
+
+
+def _weight(members: dict[str, Any]) -> int:
+    """The bytes of members nobody here knows: an upstream that does may count them as input."""
+    counted = {name: value for name, value in members.items() if name not in _UNCOUNTED}
+    return len(encode(counted)) if counted else 0
 
 
 def _bound(inputs: tuple[Input, ...]) -> int:
@@ -315,6 +339,10 @@ def _gemini_vectors(body: dict[str, Any]) -> list[Any]:
     return found
 
 
+def _same(vector: Any) -> Any:
+    return vector
+
+
 def _packed(values: list[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
@@ -322,5 +350,5 @@ def _packed(values: list[float]) -> str:
 def _floats(vector: list[float] | str) -> list[float]:
     if not isinstance(vector, str):
         return list(vector)
-    data = base64.b64decode(vector)
+    data = base64.b64decode(vector, validate=True)
     return list(struct.unpack(f"<{len(data) // 4}f", data))

@@ -18,7 +18,8 @@ class Fault(NamedTuple):
 
     `kind`: a FaultKind of the transport, or "status" (a head that is not 2xx, with `status`),
     "bad_body" (2xx with a body that is not the dialect's), "empty" (no content at all),
-    "in_band" (an error as the first event) or "unfit" (nothing was sent: the channel's dialect
+    "in_band" (an error as the first event), "seal" (a 400 because of a signature or encrypted
+    thoughts that this account did not make) or "unfit" (nothing was sent: the channel's dialect
     cannot say what is asked). `retry_after_ms`: what the upstream asked for.
     `before_first_byte`: nothing of the answer has reached the caller. `code` and `message` are
     the upstream's own words, already `scrubbed`.
@@ -64,6 +65,8 @@ KINDS: Final[dict[str, Rule]] = {
     "bad_body": _CHANNEL,
     "empty": _CHANNEL,
     "in_band": _CHANNEL,
+    # Another account may have made what this one does not know.
+    "seal": Rule(True, False, "upstream_rejected"),
     "unfit": Rule(True, False, "unsupported_parameter"),
 }
 STATUSES: Final[dict[int, Rule]] = {

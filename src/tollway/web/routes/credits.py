@@ -11,7 +11,7 @@ from tollway.core.errors import GatewayError
 from tollway.flows import credits as money
 from tollway.flows import estimates, receipts
 from tollway.flows.admin import wire
-from tollway.flows.admit import identify
+from tollway.flows.admit import identify, stranger
 from tollway.flows.call import Call
 from tollway.store.ledger_pages import Asked
 from tollway.web import credentials
@@ -99,8 +99,12 @@ async def estimate(request: Request) -> None:
     key = await _key(request) if any(request.header(name) for name in credentials.HEADERS) else None
     if key is None:
         call = _call(request)
-        raw = await request.body(ANONYMOUS_BODY_MAX)
-        _show(request, await estimates.by_body(request.gate, None, parse(raw), call))
+        taken = request.gate.strangers.take_now(stranger(request.ip, request.now), 0, request.now)
+        try:
+            raw = await request.body(ANONYMOUS_BODY_MAX)
+            _show(request, await estimates.by_body(request.gate, None, parse(raw), call))
+        finally:
+            request.gate.strangers.give_back_now(taken, 0, request.now)
         return
     call = _call(request)
     most = request.header(b"x-tollway-max-credits")

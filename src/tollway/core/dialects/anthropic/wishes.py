@@ -14,6 +14,7 @@ from tollway.core.seals import usable
 
 NAME: Final = "anthropic"
 _BUDGET_MIN: Final = 1_024
+_UNSIGNED: Final = "the tool calls of this turn came without their signed thought"
 _EFFORTS: Final = {
     "minimal": "low",
     "low": "low",
@@ -31,7 +32,7 @@ def thinking(request: Request, target: Target, body: dict[str, Any], losses: lis
         return {}
     own = wish.extras.get(NAME)
     if own is not None or request.origin == NAME:
-        return _own(own or {}, wish.effort, body)
+        return _signed(_own(own or {}, wish.effort, body), request, target, losses)
     if wish.effort == "none" or wish.budget_tokens == 0:
         return {"thinking": {"type": "disabled"}} if target.thinking != "none" else {}
     if target.thinking == "none" or forced(body):
@@ -101,9 +102,25 @@ def _by_budget(request: Request, target: Target, body: dict[str, Any], losses: l
             return {}
         budget = _BUDGET_MIN
     if _unsigned_turn(request, target):
-        losses.append(Loss("reasoning", "the tool calls of this turn came without their signed thought"))
+        losses.append(Loss("reasoning", _UNSIGNED))
         return {}
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def _signed(found: dict[str, Any], request: Request, target: Target, losses: list[Loss]) -> dict[str, Any]:
+    """What a client of Messages wishes, unless the thought that its tool calls began with had to be left out."""
+    own = found.get("thinking")
+    by_budget = type(own) is dict and own.get("type") == "enabled"
+    if by_budget and _bereft(request, target) and _unsigned_turn(request, target):
+        losses.append(Loss("reasoning", _UNSIGNED))
+        return {**found, "thinking": {"type": "disabled"}}
+    return found
+
+
+def _bereft(request: Request, target: Target) -> bool:
+    """Whether thoughts of the conversation were left out because this upstream did not sign them."""
+    parts = (part for turn in request.turns for part in turn.parts if isinstance(part, Reasoning))
+    return any(part.seal is not None and not usable(part.seal, NAME, target.scope) for part in parts)
 
 
 def _unsigned_turn(request: Request, target: Target) -> bool:

@@ -39,7 +39,7 @@ from tollway.core.exchange import (
     ToolResult,
     Turn,
 )
-from tollway.core.seals import usable, wrap_base64
+from tollway.core.seals import usable
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 _TIERS: Final = {
@@ -194,9 +194,13 @@ class _Writing:
         if not self._home:
             role = "model" if turn.role == "assistant" else "user"
         written = self._parts(turn.parts)
-        if turn.role == "assistant" and not self._home:
+        if turn.role == "assistant" and (not self._home or self._unsigned(turn)):
             _vouch(written)
         return {"role": role, "parts": written, **(turn.extras.get(NAME, {}) if self._home else {})}
+
+    def _unsigned(self, turn: Turn) -> bool:
+        """Whether a turn comes from a model whose signatures are of no use here."""
+        return any(part.seal and not usable(part.seal, NAME, self._target.scope) for part in turn.parts)
 
     def _parts(self, parts: Iterable[Part]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -237,13 +241,12 @@ class _Writing:
     def _signed(self, found: dict[str, Any], part: Part) -> dict[str, Any]:
         if part.seal is not None and usable(part.seal, NAME, self._target.scope):
             return {**found, "thoughtSignature": part.seal.value}
-        if self._home and part.seal is not None:
-            return {**found, "thoughtSignature": wrap_base64(part.seal)}
         self._lose("seal", "a signature made by another upstream was left out")
         return found
 
     def _thought(self, part: Reasoning, own: dict[str, Any]) -> dict[str, Any] | None:
-        if not self._home and not usable(part.seal, NAME, self._target.scope):
+        usual = self._home and (part.seal is None or part.text)
+        if not usual and not usable(part.seal, NAME, self._target.scope):
             self._lose("reasoning", "thoughts that this upstream did not sign were left out")
             return None
         found: dict[str, Any] = {"text": part.text}

@@ -149,7 +149,22 @@ def all_thoughts(plain: str, extras: Extras, details: list[Reasoning]) -> list[R
         return [Reasoning(plain[: len(plain) - len(said)], extras=extras), *details]
     if plain.startswith(said):
         return [*details, Reasoning(plain[len(said) :], extras=extras)]
-    return details
+    return _between(plain, extras, details)
+
+
+def _between(plain: str, extras: Extras, details: list[Reasoning]) -> list[Reasoning]:
+    """The entries, and between them what only the plain text says; the entries alone where they do not fit it."""
+    found: list[Reasoning] = []
+    at = 0
+    for part in details:
+        here = plain.find(part.text, at)
+        if here < 0:
+            return details
+        if here > at:
+            found.append(Reasoning(plain[at:here], extras=extras))
+        found.append(part)
+        at = here + len(part.text)
+    return [*found, Reasoning(plain[at:], extras=extras)] if at < len(plain) else found
 
 
 def plain_thought(source: dict[str, Any]) -> tuple[str, Extras]:

@@ -316,7 +316,7 @@ class _Writing:
         return write_call(sent, verbatim=True)
 
     def _thought(self, message: dict[str, Any], part: Reasoning) -> None:
-        if part.seal is not None and (self._home or usable(part.seal, NAME, self._target.scope)):
+        if part.seal is not None and usable(part.seal, NAME, self._target.scope):
             entries = message.setdefault("reasoning_details", [])
             entries.append(reasoning.write_entry(part, len(entries), part.seal))
         elif self._home or (self._target.keeps_reasoning and part.text):

@@ -58,6 +58,10 @@ def write_count(request: Request, target: Target) -> Written:
     return Written(body, written.losses, written.undo)
 
 
+_TIED: Final = frozenset(("message", "function_call", "custom_tool_call"))
+"""Items that an upstream may look up by their id, to find the thought that led to them."""
+
+
 class _Writing:
     """One request on its way into the Responses API."""
 
@@ -65,6 +69,7 @@ class _Writing:
         self._request = request
         self._target = target
         self._home = request.origin == NAME
+        self._lost_thought = False
         self._losses: list[Loss] = foreign(request, NAME, cache_marks=target.cache_marks)
         self._namer = Namer(_TOOL_NAME, 64)
 
@@ -281,6 +286,8 @@ class _Writing:
             found["input"] = "".join(part.text for part in turns[0].parts if isinstance(part, Text))
             return found
         found["input"] = [item for turn in turns for item in self._turn(turn)]
+        if self._lost_thought:
+            found["input"] = [_nameless(item) for item in found["input"]]
         if not found["input"]:
             found["input"] = OPENING
             if self._home:
@@ -346,6 +353,7 @@ class _Writing:
         if self._home and not usable(part.seal, NAME, self._target.scope):
             # Without what it encrypted itself an upstream looks a thought up, and keeps none for us.
             self._lose("reasoning", "thoughts of another upstream were left out")
+            self._lost_thought = True
             return None
         # The text may have travelled abroad, where nobody knows that it was a summary.
         sent = part if self._home or not part.text else replace(part, form="summary")
@@ -459,3 +467,10 @@ class _Writing:
             return {"type": "input_file", "file_url": part.value, **named, **own}
         name = part.name or ("document.pdf" if part.media_type == "application/pdf" else "document")
         return {"type": "input_file", "filename": name, "file_data": media.data_url(part), **own}
+
+
+def _nameless(item: dict[str, Any]) -> dict[str, Any]:
+    """An item without the id that ties it to a thought which is no longer before it."""
+    if item.get("type") not in _TIED:
+        return item
+    return {name: value for name, value in item.items() if name != "id"}
