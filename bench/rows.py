@@ -1,6 +1,6 @@
 """How fast usage, receipts and ledger pages are read with many calls on record: `python -m bench.rows`.
 
-    python -m bench.rows [--rows 1000000] [--days 90] [--keys 200] [--folder DIR] [--asks 20]
+    python -m bench.rows [--calls 1000000] [--days 90] [--keys 200] [--folder DIR] [--asks 20]
 
 Makes a SQLite database of so many calls, each with its hold, entry and attempt, spread over so many
 days by a daily rhythm, rolls it up with the job's own code, and asks each question so many times
@@ -19,10 +19,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, insert
 from tests.support.ledger import PRICE, priced
@@ -38,75 +38,79 @@ from tollway.store.rollups import usage
 GOAL_MS = 300
 NOW = 1_800_000_000_000
 DAY = 86_400_000
-BATCH = 20_000
+BATCH = 1_000_000
 ACCOUNTS = 40
 
 
-def made(rows: int, days: int, keys: int) -> Iterator[tuple[Any, ...]]:
-    """Calls in the order of time: (id, account, key, model, channel, at, charged)."""
-    dice = random.Random(1)
-    step = days * DAY / rows
-    for n in range(rows):
-        # More by day than by night, as people are.
-        at = NOW - days * DAY + n * step
-        at = int(at + 4 * 3_600_000 * math.sin(at / DAY * 2 * math.pi))
-        key = min(dice.randrange(keys), dice.randrange(keys))
-        yield (
-            f"req_{at:011x}{n:020x}",
-            key % ACCOUNTS,
-            key,
-            dice.randrange(20),
-            dice.randrange(3),
-            at,
-            1 + n % 5000,
-        )
+CALLS: Final = """
+    WITH RECURSIVE number (n) AS (SELECT :first UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :end),
+    chance AS (
+      SELECT n, :begin + n * :step AS even, (n * 2654435761 % 4294967291) % :keys AS one, (n * 40503 % 2147483647) % :keys AS other,
+        (n * 97531 % 65521) % 20 AS m, (n * 7919 % 32749) % 3 AS c, 1 + n % 5000 AS x
+      FROM number
+    ),
+    made AS (
+      SELECT n, min(one, other) AS k, m, c, x, CAST(even + 14400000 * sin(even / 86400000.0 * 6.283185307179586) AS INTEGER) AS at
+      FROM chance
+    ),
+    made_call AS (SELECT printf('req_%011x%020x', at, n) AS id, k % :accounts AS a, k, m, c, x, at FROM made)
+"""
+"""Calls numbered from `first` to before `end`, nearly in the order of time: more by day than by night, as people are."""
+
+TABLES: Final = (
+    f"""
+    INSERT INTO call (id, account_id, project_id, key_id, model, channel_id, upstream_model, dialect, route, stream, status,
+      outcome, flags, usage, price_version, held, charged, absorbed, cost, created_at, finished_at, ip, user_agent)
+    {CALLS} SELECT id, printf('acc_%030d', a), printf('prj_%030d', a), printf('key_%030d', k), 'model-' || m,
+      printf('ch_%030d', c), 'm', 'openai_chat', '/v1/chat/completions', 1, 200, 'ok', '[]', '{{"output":' || x || '}}',
+      {PRICE}, 9000, x, 0, 3, at - 900, at, '127.0.0.1', 'bench/1' FROM made_call
+    """,
+    f"""
+    INSERT INTO hold (id, wallet, amount, state, settled, price_version, owner, expires_at, created_at, closed_at)
+    {CALLS} SELECT id, 5 + a, 9000, 'settled', x, {PRICE}, 'bench', 0, at - 900, at FROM made_call
+    """,
+    f"""
+    INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at)
+    {CALLS} SELECT 's:' || id, 5 + a, 2, x, 'settle', id, at FROM made_call
+    """,
+    f"""
+    INSERT INTO attempt (call_id, n, channel_id, upstream_model, status, latency_ms, cost, created_at)
+    {CALLS} SELECT id, 1, printf('ch_%030d', c), 'm', 200, 5, 3, at - 900 FROM made_call
+    """,
+)
+"""What the gateway leaves of a call."""
 
 
-def write(raw: sqlite3.Connection, rows: int, days: int, keys: int) -> None:
-    """The rows as the gateway leaves them, without its triggers' work, which is not what is measured."""
+def write(raw: sqlite3.Connection, calls: int, days: int, keys: int) -> None:
+    """The rows as the gateway leaves them, without its triggers' and indexes' work, which is not what is measured."""
     triggers = raw.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-    for name, _ in triggers:
-        raw.execute(f"DROP TRIGGER {name}")
-    raw.execute("PRAGMA synchronous = OFF")
-    raw.execute("PRAGMA foreign_keys = OFF")
-    columns = ("id", "account_id", "project_id", "key_id", "model", "channel_id", "upstream_model", "dialect", "route",
-               "stream", "status", "outcome", "flags", "usage", "price_version", "held", "charged", "absorbed", "cost",
-               "created_at", "finished_at", "ip", "user_agent")  # fmt: skip
-    call = f"INSERT INTO call ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-    hold = ("INSERT INTO hold (id, wallet, amount, state, settled, price_version, owner, expires_at, created_at, closed_at)"
-            f" VALUES (?, ?, ?, 'settled', ?, {PRICE}, 'bench', 0, ?, ?)")  # fmt: skip
-    entry = (
-        "INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at) VALUES (?, ?, 2, ?, 'settle', ?, ?)"
-    )
-    attempt = "INSERT INTO attempt (call_id, n, channel_id, upstream_model, status, latency_ms, cost, created_at) VALUES (?, 1, ?, 'm', 200, 5, 3, ?)"
-    batch: list[tuple[Any, ...]] = []
-
-    def flush() -> None:
+    indexes = raw.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        " AND tbl_name IN ('call', 'hold', 'entry', 'attempt')"
+    ).fetchall()
+    for kind, those in (("TRIGGER", triggers), ("INDEX", indexes)):
+        for name, _ in those:
+            raw.execute(f"DROP {kind} {name}")
+    for pragma in (
+        "synchronous = OFF",
+        "foreign_keys = OFF",
+        "cache_size = -262144",
+        "ignore_check_constraints = ON",
+    ):
+        raw.execute(f"PRAGMA {pragma}")
+    raw.create_function("sin", 1, math.sin, deterministic=True)
+    facts = {"begin": NOW - days * DAY, "step": days * DAY / calls, "keys": keys, "accounts": ACCOUNTS}
+    for first in range(0, calls, BATCH):
         raw.execute("BEGIN")
-        raw.executemany(call, [
-            (i, f"acc_{a:030d}", f"prj_{a:030d}", f"key_{k:030d}", f"model-{m}", f"ch_{c:030d}", "m", "openai_chat",
-             "/v1/chat/completions", 1, 200, "ok", "[]", f'{{"output":{x}}}', PRICE, 9000, x, 0, 3, at - 900, at, "127.0.0.1",
-             "bench/1")
-            for i, a, k, m, c, at, x in batch
-        ])  # fmt: skip
-        raw.executemany(hold, [(i, 5 + a, 9000, x, at - 900, at) for i, a, k, m, c, at, x in batch])
-        raw.executemany(entry, [(f"s:{i}", 5 + a, x, i, at) for i, a, k, m, c, at, x in batch])
-        raw.executemany(attempt, [(i, f"ch_{c:030d}", at - 900) for i, a, k, m, c, at, x in batch])
+        for table in TABLES:
+            raw.execute(table, {**facts, "first": first, "end": min(first + BATCH, calls)})
         raw.execute("COMMIT")
-        batch.clear()
-
-    for one in made(rows, days, keys):
-        batch.append(one)
-        if len(batch) == BATCH:
-            flush()
-    if batch:
-        flush()
-    for a in range(ACCOUNTS):
-        spent = "(SELECT COALESCE(sum(amount), 0) FROM entry WHERE debit = ?)"
-        raw.execute(
-            f"UPDATE ledger_account SET debited = {spent}, overdraft = {10**15} WHERE id = ?", (5 + a, 5 + a)
-        )
-    for _, sql in triggers:
+    raw.execute(
+        "UPDATE ledger_account SET overdraft = ?, debited = COALESCE(spent, 0)"
+        " FROM (SELECT debit, sum(amount) AS spent FROM entry GROUP BY debit) AS sums WHERE id = debit AND kind = 'wallet'",
+        (10**15,),
+    )
+    for _, sql in (*indexes, *triggers):
         raw.execute(sql)
 
 
@@ -165,9 +169,9 @@ async def prepared(folder: Path, told: argparse.Namespace) -> Store:
     await store.close()
     began = time.monotonic()
     raw = sqlite3.connect(folder / "tollway.db", isolation_level=None)
-    write(raw, told.rows, told.days, told.keys)
+    write(raw, told.calls, told.days, told.keys)
     raw.close()
-    print(f"{told.rows} calls written in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{told.calls} calls written in {time.monotonic() - began:.0f} s", file=sys.stderr)
     await store.open()
     runner = Runner(Tools(store=store, clock=lambda: NOW, settings=settings))
     for job in ("scheduled-maintenance", "verify-ledger"):
@@ -189,7 +193,7 @@ async def measure(told: argparse.Namespace, folder: Path) -> bool:
     )
     size = (folder / "tollway.db").stat().st_size / 2**20
     print(
-        f"{told.rows} calls, {sums[0]} quarters by all dimensions, {sums[1]} sums above them, {size:.0f} MiB\n"
+        f"{told.calls} calls, {sums[0]} quarters by all dimensions, {sums[1]} sums above them, {size:.0f} MiB\n"
     )
     print(f"{'question':52}{'median ms':>10}{'p95 ms':>10}{'goal':>8}")
     good = True
@@ -210,7 +214,7 @@ async def measure(told: argparse.Namespace, folder: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.rows", description=__doc__.partition("\n")[0])
-    for name, default in (("rows", 1_000_000), ("days", 90), ("keys", 200), ("asks", 20)):
+    for name, default in (("calls", 1_000_000), ("days", 90), ("keys", 200), ("asks", 20)):
         parser.add_argument(f"--{name}", type=int, default=default, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, help="keep the database here")
     told = parser.parse_args()

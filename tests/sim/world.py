@@ -7,6 +7,7 @@ happens follows from the seed alone, so that a failing seed can be run again.
 
 from __future__ import annotations
 
+import gc
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def database() -> Connection:
             at = BEGIN - 7_200_000 + n * 600_000
             careful.hold(conn, "nobody", hold_of(5, owed, id=call, created_at=at))
             careful.settle(conn, settlement_of(call, owed, account_id=ACCOUNT, created_at=at, finished_at=at))
+    # What is there by now stays: looking at it again and again for garbage is a third of a world's time.
+    gc.freeze()
     return conn
 
 
@@ -71,6 +74,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self._conn = database()
         self._whole = self._conn.begin()
+        self._raw: Any = self._conn.connection.driver_connection
         self.dice = random.Random(seed)
         self.now = BEGIN
         self.processes: list[Process] = []
@@ -89,10 +93,17 @@ class World:
         trouble = self.troubled and not sure and self.dice.random() < TROUBLE
         lost = trouble and self.dice.random() < 0.5
         # The world is one transaction, which is undone at its end; in it a savepoint is as good as one.
-        with self._conn.begin_nested() as transaction:
+        # It is asked of the driver, because SQLAlchemy takes thirty times as long for it.
+        self._raw.execute("SAVEPOINT one")
+        try:
             found = change(self._conn)
-            if lost:
-                transaction.rollback()
+        except BaseException:
+            self._raw.execute("ROLLBACK TO one")
+            self._raw.execute("RELEASE one")
+            raise
+        if lost:
+            self._raw.execute("ROLLBACK TO one")
+        self._raw.execute("RELEASE one")
         if trouble:
             raise Ambiguous("COMMIT failed")
         return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.support.limits import MINUTE, NOW, a_key, patient, refusal, shared
 from tests.support.valkey import Valkey
@@ -16,7 +16,9 @@ from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError
 from tollway.store.limiter import Limiter, MemoryLimiter, Taken
 from tollway.store.limiter_redis import RedisLimiter
+from tollway.store.redis_line import script
 
+FORGET = script("redis.call('DEL', KEYS[1]) return 1")
 CODES = {"requests": "rate_limited", "tokens": "token_rate_limited"}
 
 
@@ -91,6 +93,12 @@ def modelled(request, valkey):
     tpm=st.none() | st.integers(1, 400),
     concurrency=st.integers(1, 5),
     ops=OPS,
+)
+@example(
+    rpm=None,
+    tpm=2,
+    concurrency=3,
+    ops=[("take", 0, 0), ("take", 119_999, 2), ("take", 1, 2), ("give", 120_000, 2), ("take", 0, 0)],
 )
 def test_both_limiters_follow_the_naive_model(modelled, rpm, tpm, concurrency, ops) -> None:
     runner, limiter = modelled
@@ -208,6 +216,25 @@ async def test_unused_tokens_come_back_and_used_ones_are_charged(limiter: Limite
     await limiter.give_back(second, 90, NOW)
     third = await refusal(limiter, key, 1, NOW)
     assert third.code == "token_rate_limited"
+
+
+async def test_a_call_longer_than_its_keys_memory_is_charged_what_it_used_beyond_its_estimate(
+    limiter,
+) -> None:
+    key = a_key(tpm=100)
+    long = await limiter.take(key, 10, NOW)
+    later = NOW + 10 * MINUTE
+    if isinstance(limiter, RedisLimiter):
+        # What the server forgets by its own clock.
+        await limiter._line.run(FORGET, (f"tollway:{{{key.id}}}:windows",), ())
+    else:
+        await limiter.take(a_key(id="other", rpm=1), 0, NOW + 3 * MINUTE)
+        await limiter.take(a_key(id="other", rpm=1), 0, NOW + 6 * MINUTE)
+    await limiter.give_back(long, 90, later)
+    assert (await limiter.take(key, 0, later)).verdicts[0].remaining == 20
+    short = await limiter.take(a_key(id="thrifty", tpm=100), 90, NOW)
+    await limiter.give_back(short, 10, later)
+    assert (await limiter.take(a_key(id="thrifty", tpm=100), 0, later)).verdicts[0].remaining == 100
 
 
 async def test_an_unknown_count_leaves_the_estimate(limiter: Limiter) -> None:

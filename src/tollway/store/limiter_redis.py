@@ -102,7 +102,7 @@ _GIVE_BACK: Final = script(
     + """
 redis.call('ZREM', KEYS[2], ARGV[2])
 local surplus = tonumber(ARGV[4])
-if surplus == 0 or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if surplus == 0 or (surplus > 0 and redis.call('EXISTS', KEYS[1]) == 0) then return 0 end
 local s, b, c = turned()
 local start = tonumber(ARGV[3])
 if surplus < 0 or start == s then

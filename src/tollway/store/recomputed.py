@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,22 +15,22 @@ from tollway.core.billing.rates import Rates
 from tollway.store.schema import call, price_version
 
 PAGE: Final = 20_000
+NAMED: Final = 500
+"""Calls asked for by their ids at a time."""
 
 _COLUMNS: Final = (
     call.c.id, call.c.usage, call.c.price_version, call.c.discount, call.c.charged, call.c.absorbed, call.c.held,
 )  # fmt: skip
 
 
-def wrong_bills(conn: Connection) -> Iterator[tuple[str, str]]:
+def wrong_bills(conn: Connection, ids: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:
     """Each call whose bill is not what its usage costs by its price version, and what it should be.
 
     What a call owes is charged or, where nobody paid, absorbed. It is its cost, or all that was
-    held where the cost is more and the table of who pays ends there.
+    held where the cost is more and the table of who pays ends there. `ids`: of these calls only.
     """
     prices = _Prices(conn)
-    after = ""
-    while rows := _page(conn, after):
-        after = rows[-1].id
+    for rows in _pages(conn) if ids is None else _named(conn, ids):
         for row in rows:
             why = _judged(prices, row)
             if why:
@@ -59,8 +59,18 @@ class _Prices:
         return None if rates is None else min(cost(counts, rates), AMOUNT_MAX)
 
 
-def _page(conn: Connection, after: str) -> list[Any]:
-    return list(conn.execute(select(*_COLUMNS).where(call.c.id > after).order_by(call.c.id).limit(PAGE)))
+def _pages(conn: Connection) -> Iterator[Sequence[Any]]:
+    after = ""
+    while rows := conn.execute(
+        select(*_COLUMNS).where(call.c.id > after).order_by(call.c.id).limit(PAGE)
+    ).all():
+        after = rows[-1].id
+        yield rows
+
+
+def _named(conn: Connection, ids: Sequence[str]) -> Iterator[Sequence[Any]]:
+    for at in range(0, len(ids), NAMED):
+        yield conn.execute(select(*_COLUMNS).where(call.c.id.in_(ids[at : at + NAMED]))).all()
 
 
 def _judged(prices: _Prices, row: Any) -> str:

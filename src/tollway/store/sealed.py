@@ -55,6 +55,11 @@ def head(conn: Connection) -> Seal | None:
     return None if row is None else _seal(row)
 
 
+def ending(conn: Connection, seq: int) -> int | None:
+    """The number of the seal whose last entry has this number."""
+    return conn.execute(select(seal.c.n).where(seal.c.last_seq == seq)).scalar()
+
+
 def horizon(conn: Connection) -> int:
     """The last entry's number as of now; 0 without entries."""
     return conn.execute(select(func.max(entry.c.seq))).scalar() or 0

@@ -16,8 +16,12 @@ I13 calls, and the sums of those deleted, add up to the entries; rollups are the
 I9 is a promise about media tasks, which come later. I13 is ours, not the published list's.
 
 The counter accounts (world, revenue, absorbed, promo) keep no counters; their side of every sum
-is taken from the entries. All queries look at whole tables: this is for start-up, the command
-line and a nightly job, not for a request.
+is taken from the entries.
+
+A proof looks at all rows, which takes as long as there are many, or at those that came after the
+last point up to which all was proved (`proved`): new entries, the holds and calls they belong to,
+calls that finished since. What came before is then carried along as one sum for each account.
+Deleted calls, longer spans of rollups and old refunds are looked at by whole proofs only.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from tollway.store import recomputed, sealed
+from tollway.store.proved import WHOLE, Scope
 from tollway.store.rollups.fill import RECOUNTED_MS
 from tollway.store.rollups.sums import MEASURES, QUARTER_MS
 
@@ -74,6 +79,7 @@ class Report(Struct, frozen=True):
 class _Rule(Struct, frozen=True):
     """`rows` counts what is looked at; each of `wrong` yields (id, what was found) of a contradiction.
 
+    Names in braces are filled in by the scope. `whole` are queries for proofs of everything only;
     `found` does the same where a query cannot; `note` is a query for one text.
     """
 
@@ -81,15 +87,24 @@ class _Rule(Struct, frozen=True):
     title: str
     rows: str
     wrong: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     informational: bool = False
-    found: Callable[[Connection], Iterable[tuple[str, str]]] | None = None
+    found: Callable[[Connection, Scope], Iterable[tuple[str, str]]] | None = None
     note: str = ""
 
 
-_ENTRIES: Final = "SELECT count(*) FROM entry"
+def _bills(conn: Connection, scope: Scope) -> Iterable[tuple[str, str]]:
+    return recomputed.wrong_bills(conn, None if scope.whole else scope.calls(conn))
+
+
+def _seals(conn: Connection, scope: Scope) -> Iterable[tuple[str, str]]:
+    return sealed.broken(conn, scope.seals)
+
+
+_ENTRIES: Final = "SELECT count(*) FROM {entry} AS e"
 _ACCOUNTS: Final = "SELECT count(*) FROM ledger_account"
-_HOLDS: Final = "SELECT count(*) FROM hold"
-_CALLS: Final = "SELECT count(*) FROM call"
+_HOLDS: Final = "SELECT count(*) FROM {hold} AS h"
+_CALLS: Final = "SELECT count(*) FROM {call} AS c"
 
 _TOTAL: Final = """
     SELECT '{name}', 'calls say ' || there || ' and deleted ones ' || gone || ', the entries ' || entered FROM (
@@ -116,8 +131,8 @@ _RULES: Final = (
             """
             SELECT 'all accounts', 'credited - debited = ' || total FROM (
               SELECT COALESCE((SELECT sum(credited - debited) FROM ledger_account), 0)
-                + COALESCE((SELECT sum(e.amount) FROM entry e JOIN ledger_account a ON a.id = e.credit WHERE a.bounded = 0), 0)
-                - COALESCE((SELECT sum(e.amount) FROM entry e JOIN ledger_account a ON a.id = e.debit WHERE a.bounded = 0), 0)
+                + COALESCE((SELECT sum(c.amount) FROM {credits} AS c JOIN ledger_account a ON a.id = c.id WHERE a.bounded = 0), 0)
+                - COALESCE((SELECT sum(d.amount) FROM {debits} AS d JOIN ledger_account a ON a.id = d.id WHERE a.bounded = 0), 0)
                 AS total
             ) AS sums WHERE total <> 0
             """,
@@ -143,9 +158,7 @@ _RULES: Final = (
         _ACCOUNTS,
         (
             """
-            WITH credits AS (SELECT credit AS id, sum(amount) AS amount FROM entry GROUP BY credit),
-            debits AS (SELECT debit AS id, sum(amount) AS amount FROM entry GROUP BY debit),
-            holds AS (
+            WITH holds AS (
               SELECT id, sum(amount) AS amount FROM (
                 SELECT wallet AS id, amount FROM hold WHERE state = 'held'
                 UNION ALL
@@ -157,7 +170,7 @@ _RULES: Final = (
             SELECT a.id, a.kind || ' of ' || a.owner || ': credited ' || a.credited || ' not ' || COALESCE(c.amount, 0)
               || ', debited ' || a.debited || ' not ' || COALESCE(d.amount, 0)
               || ', held ' || a.held || ' not ' || COALESCE(h.amount, 0)
-            FROM ledger_account a LEFT JOIN credits c ON c.id = a.id LEFT JOIN debits d ON d.id = a.id
+            FROM ledger_account a LEFT JOIN {credits} AS c ON c.id = a.id LEFT JOIN {debits} AS d ON d.id = a.id
               LEFT JOIN holds h ON h.id = a.id
             WHERE a.bounded = 1 AND (a.credited <> COALESCE(c.amount, 0) OR a.debited <> COALESCE(d.amount, 0)
               OR a.held <> COALESCE(h.amount, 0))
@@ -174,33 +187,33 @@ _RULES: Final = (
         _HOLDS,
         (
             """
-            SELECT id, state || ' with settled ' || COALESCE(CAST(settled AS TEXT), 'nothing') || ' of ' || amount FROM hold
-            WHERE (state = 'settled') <> (settled IS NOT NULL) OR (state = 'held') <> (closed_at IS NULL)
+            SELECT id, state || ' with settled ' || COALESCE(CAST(settled AS TEXT), 'nothing') || ' of ' || amount
+            FROM {hold} AS h WHERE (state = 'settled') <> (settled IS NOT NULL) OR (state = 'held') <> (closed_at IS NULL)
               OR settled < 0 OR settled > amount OR amount < 0
             """,
             """
             SELECT h.id, 'settled ' || h.settled || ', entered ' || COALESCE(CAST(e.amount AS TEXT), 'nothing')
-            FROM hold h LEFT JOIN entry e
+            FROM {hold} AS h LEFT JOIN entry e
               ON e.id = 's:' || h.id AND e.kind = 'settle' AND e.debit = h.wallet AND e.hold_id = h.id
             WHERE h.settled > 0 AND (e.amount IS NULL OR e.amount <> h.settled)
             """,
             """
             SELECT h.id, 'settled ' || h.settled || ', entered against the budget '
               || COALESCE(CAST(e.amount AS TEXT), 'nothing')
-            FROM hold h LEFT JOIN entry e
+            FROM {hold} AS h LEFT JOIN entry e
               ON e.id = 'b:' || h.id AND e.kind = 'budget' AND e.debit = h.budget AND e.hold_id = h.id
             WHERE h.settled > 0 AND h.budget IS NOT NULL AND (e.amount IS NULL OR e.amount <> h.settled)
             """,
             """
             SELECT h.id, 'settled ' || h.settled || ', entered against the project''s budget '
               || COALESCE(CAST(e.amount AS TEXT), 'nothing')
-            FROM hold h LEFT JOIN entry e
+            FROM {hold} AS h LEFT JOIN entry e
               ON e.id = 'p:' || h.id AND e.kind = 'budget' AND e.debit = h.project_budget AND e.hold_id = h.id
             WHERE h.settled > 0 AND h.project_budget IS NOT NULL AND (e.amount IS NULL OR e.amount <> h.settled)
             """,
             """
             SELECT e.id, e.kind || ' of ' || e.amount || ' for a hold that is ' || COALESCE(h.state, 'missing')
-            FROM entry e LEFT JOIN hold h ON h.id = e.hold_id
+            FROM {entry} AS e LEFT JOIN hold h ON h.id = e.hold_id
             WHERE e.kind IN ('settle', 'budget', 'overage', 'refund') AND (h.id IS NULL OR h.state <> 'settled')
             """,
         ),
@@ -212,7 +225,7 @@ _RULES: Final = (
         (
             """
             SELECT h.id, 'refunded ' || h.refunded || ' of ' || COALESCE(h.settled, 0) || ', entered ' || COALESCE(r.amount, 0)
-            FROM hold h LEFT JOIN (
+            FROM {hold} AS h LEFT JOIN (
               SELECT hold_id, sum(amount) AS amount FROM entry WHERE kind = 'refund' GROUP BY hold_id
             ) AS r ON r.hold_id = h.id
             WHERE (h.refunded <> 0 OR r.amount IS NOT NULL)
@@ -225,10 +238,10 @@ _RULES: Final = (
         "entries are of a known shape, each id once",
         _ENTRIES,
         (
-            "SELECT id, 'appears ' || count(*) || ' times' FROM entry GROUP BY id HAVING count(*) > 1",
+            "SELECT id, 'appears ' || count(*) || ' times' FROM entry WHERE {named} GROUP BY id HAVING count(*) > 1",
             """
             SELECT e.id, e.kind || ' of ' || e.amount || ' from ' || COALESCE(d.kind, 'nowhere') || ' to ' || COALESCE(c.kind, 'nowhere')
-            FROM entry e LEFT JOIN ledger_account d ON d.id = e.debit LEFT JOIN ledger_account c ON c.id = e.credit
+            FROM {entry} AS e LEFT JOIN ledger_account d ON d.id = e.debit LEFT JOIN ledger_account c ON c.id = e.credit
             WHERE e.amount < 1 OR COALESCE(CASE e.kind
               WHEN 'settle' THEN d.kind = 'wallet' AND c.kind = 'revenue' AND e.id = 's:' || e.hold_id
               WHEN 'overage' THEN d.kind = 'wallet' AND c.kind = 'revenue' AND e.id = 'o:' || e.hold_id
@@ -250,10 +263,10 @@ _RULES: Final = (
         (
             """
             SELECT c.id, 'its hold is ' || COALESCE(h.state, 'missing')
-            FROM call c LEFT JOIN hold h ON h.id = c.id WHERE h.id IS NULL OR h.state = 'held' OR h.extends IS NOT NULL
+            FROM {call} AS c LEFT JOIN hold h ON h.id = c.id WHERE h.id IS NULL OR h.state = 'held' OR h.extends IS NOT NULL
             """,
             """
-            SELECT h.id, 'a settled hold without a call' FROM hold h LEFT JOIN call c ON c.id = h.id
+            SELECT h.id, 'a settled hold without a call' FROM {hold} AS h LEFT JOIN call c ON c.id = h.id
             WHERE h.state = 'settled' AND h.extends IS NULL AND c.id IS NULL
               AND h.closed_at >= COALESCE((SELECT value FROM mark WHERE topic = 'pruned'), 0)
             """,
@@ -261,15 +274,15 @@ _RULES: Final = (
             -- The cast gives the column a type, without which SQLite joins it row by row.
             WITH charges AS (
               SELECT CAST(COALESCE(h.extends, h.id) AS TEXT) AS id, sum(e.amount) AS amount
-              FROM entry e JOIN hold h ON h.id = e.hold_id WHERE e.kind IN ('settle', 'overage')
+              FROM {entered} WHERE e.kind IN ('settle', 'overage')
               GROUP BY COALESCE(h.extends, h.id)
             )
             SELECT c.id, 'charged ' || c.charged || ', entered ' || COALESCE(s.amount, 0)
-            FROM call c LEFT JOIN charges s ON s.id = c.id WHERE c.charged <> COALESCE(s.amount, 0)
+            FROM {call} AS c LEFT JOIN charges s ON s.id = c.id WHERE c.charged <> COALESCE(s.amount, 0)
             """,
             """
             SELECT c.id, 'absorbed ' || c.absorbed || ', entered ' || COALESCE(e.amount, 0)
-            FROM call c LEFT JOIN entry e ON e.id = 'a:' || c.id WHERE c.absorbed <> COALESCE(e.amount, 0)
+            FROM {call} AS c LEFT JOIN entry e ON e.id = 'a:' || c.id WHERE c.absorbed <> COALESCE(e.amount, 0)
             """,
         ),
     ),
@@ -290,48 +303,43 @@ _RULES: Final = (
         "I10",
         "each bill is what its usage costs by its price version",
         _CALLS,
-        found=recomputed.wrong_bills,
+        found=_bills,
     ),
-    _Rule("I11", "the seals over the entries fit", "SELECT count(*) FROM seal", found=sealed.broken),
+    _Rule(
+        "I11", "the seals over the entries fit", "SELECT count(*) FROM seal WHERE n > {seals}", found=_seals
+    ),
     _Rule(
         "I12",
         "what upstreams cost is what their attempts cost",
-        "SELECT count(*) FROM call WHERE cost IS NOT NULL",
+        "SELECT count(*) FROM {call} AS c WHERE cost IS NOT NULL",
         (
             """
-            SELECT c.id, 'cost ' || c.cost || ', its attempts ' || COALESCE(a.cost, 0)
-            FROM call c LEFT JOIN (SELECT call_id, sum(cost) AS cost FROM attempt GROUP BY call_id) AS a ON a.call_id = c.id
-            WHERE c.cost IS NOT NULL AND c.cost <> COALESCE(a.cost, 0)
+            SELECT id, 'cost ' || cost || ', its attempts ' || tried FROM (
+              SELECT c.id, c.cost, COALESCE((SELECT sum(a.cost) FROM attempt a WHERE a.call_id = c.id), 0) AS tried
+              FROM {call} AS c WHERE c.cost IS NOT NULL
+            ) AS sums WHERE cost <> tried
             """,
         ),
         informational=True,
         note="""
             SELECT 'charged ' || COALESCE(sum(charged), 0) || ', absorbed ' || COALESCE(sum(absorbed), 0)
               || ', cost ' || COALESCE(sum(cost), 0) || ' where it is known, unknown for '
-              || COALESCE(sum(CASE WHEN cost IS NULL THEN 1 ELSE 0 END), 0) || ' calls' FROM call
+              || COALESCE(sum(CASE WHEN cost IS NULL THEN 1 ELSE 0 END), 0) || ' calls' FROM {call} AS c
             """,
     ),
     _Rule(
         "I13",
         "calls and the sums of those deleted add up to the entries",
-        "SELECT count(*) FROM rollup",
+        "SELECT count(*) FROM rollup WHERE {bucket}",
         (
-            _TOTAL.format(name="charged", kinds="'settle', 'overage'"),
-            _TOTAL.format(name="absorbed", kinds="'absorb'"),
-            """
-            SELECT 'refunded', 'rollups say ' || summed || ', the entries ' || entered FROM (
-              SELECT COALESCE((SELECT sum(refunded) FROM rollup), 0) AS summed,
-                COALESCE((SELECT sum(e.amount) FROM rolled_refund r JOIN entry e ON e.id = r.entry_id), 0) AS entered
-            ) AS sums WHERE summed <> entered
-            """,
             f"""
             WITH there AS (
               SELECT finished_at - finished_at % {QUARTER_MS} AS bucket, count(*) AS calls, sum(charged) AS charged,
                 sum(absorbed) AS absorbed, sum(COALESCE(cost, 0)) AS cost
-              FROM call WHERE finished_at < COALESCE((SELECT value FROM mark WHERE topic = 'rolled'), 0) GROUP BY 1
+              FROM call WHERE {{finished}} AND finished_at < COALESCE((SELECT value FROM mark WHERE topic = 'rolled'), 0) GROUP BY 1
             ), live AS (
               SELECT bucket, sum(calls) AS calls, sum(charged) AS charged, sum(absorbed) AS absorbed, sum(cost) AS cost
-              FROM rollup WHERE kept = 0 GROUP BY bucket
+              FROM rollup WHERE {{bucket}} AND kept = 0 GROUP BY bucket
             )
             SELECT 'quarter ' || t.bucket, 'calls ' || t.calls || ' not ' || COALESCE(l.calls, 0)
               || ', charged ' || t.charged || ' not ' || COALESCE(l.charged, 0)
@@ -342,6 +350,16 @@ _RULES: Final = (
                 AND t.bucket < (SELECT value FROM mark WHERE topic = 'rolled') - {RECOUNTED_MS}
               OR t.calls = l.calls AND (t.charged <> l.charged OR t.absorbed <> l.absorbed OR t.cost <> l.cost)
             """,  # noqa: S608 - our own number
+        ),
+        whole=(
+            _TOTAL.format(name="charged", kinds="'settle', 'overage'"),
+            _TOTAL.format(name="absorbed", kinds="'absorb'"),
+            """
+            SELECT 'refunded', 'rollups say ' || summed || ', the entries ' || entered FROM (
+              SELECT COALESCE((SELECT sum(refunded) FROM rollup), 0) AS summed,
+                COALESCE((SELECT sum(e.amount) FROM rolled_refund r JOIN entry e ON e.id = r.entry_id), 0) AS entered
+            ) AS sums WHERE summed <> entered
+            """,
             _ABOVE,
             """
             WITH gone AS (
@@ -364,33 +382,34 @@ class Stopped(Exception):
     """The proof was given up before its end."""
 
 
-def verify(conn: Connection, stop: Callable[[], bool] = lambda: False) -> Report:
+def verify(conn: Connection, stop: Callable[[], bool] = lambda: False, *, scope: Scope = WHOLE) -> Report:
     """Check every invariant in the connection's transaction, which should see one moment.
 
-    `stop` is asked after each; raises Stopped when it says so.
+    `stop` is asked before each; raises Stopped when it says so. `scope`: everything, or what came
+    after what was proved.
     """
     checks = []
     for rule in _RULES:
         if stop():
             raise Stopped
-        checks.append(_check(conn, rule))
+        checks.append(_check(conn, rule, scope))
     return Report(tuple(checks))
 
 
-def _check(conn: Connection, rule: _Rule) -> Check:
+def _check(conn: Connection, rule: _Rule, scope: Scope) -> Check:
     wrong = 0
     differences: list[Difference] = []
-    for name, found in _contradictions(conn, rule):
+    for name, found in _contradictions(conn, rule, scope):
         wrong += 1
         if len(differences) < DIFFERENCES_MAX:
             differences.append(Difference(str(name), str(found)))
-    rows = conn.execute(text(rule.rows)).scalar_one()
-    note = conn.execute(text(rule.note)).scalar_one() if rule.note else ""
+    rows = scope.ask(conn, rule.rows).scalar_one()
+    note = scope.ask(conn, rule.note).scalar_one() if rule.note else ""
     return Check(rule.name, rule.title, rows, wrong, tuple(differences), rule.informational, note)
 
 
-def _contradictions(conn: Connection, rule: _Rule) -> Iterable[Any]:
-    for query in rule.wrong:
-        yield from conn.execute(text(query))
+def _contradictions(conn: Connection, rule: _Rule, scope: Scope) -> Iterable[Any]:
+    for query in (*rule.wrong, *(rule.whole if scope.whole else ())):
+        yield from scope.ask(conn, query)
     if rule.found is not None:
-        yield from rule.found(conn)
+        yield from rule.found(conn, scope)

@@ -23,7 +23,12 @@ STEP_MAX_MS: Final = 2 * DAY_MS
 ROWS: Final = 20_000
 """Rows that one reading of calls should come to; it covers less time where there are more."""
 PORTION: Final = 25
-"""Rows of the rollup changed in one transaction, which is a few milliseconds."""
+"""Rows of anything changed in one transaction, which is a few milliseconds."""
+ROLLED_MIN: Final = 1000
+ROLLED_MAX: Final = 4000
+"""Rows of the rollup changed in one transaction: the more, the less each costs, because they share sums."""
+WRITE_S: Final = 0.1
+"""How long such a transaction may take: after a longer one, the next is half as large."""
 PAUSE_S: Final = 0.002
 PRUNE_S: Final = 30.0
 """How long one run deletes at most; the next run goes on."""
@@ -88,10 +93,14 @@ async def recount(work: Work) -> int:
 
 async def _agree(work: Work, since: int, until: int) -> int:
     differing: dict[Place, Sums] = await work.read(partial(fill.differing, since=since, until=until))
-    for portion in fill.portions(differing, PORTION):
-        async with _breathing():
+    rows, at, size = sorted(differing.items()), 0, ROLLED_MIN
+    while at < len(rows):
+        portion = dict(rows[at : at + size])
+        async with _breathing() as took:
             await work.write(partial(replace, rows=portion))
-    return len(differing)
+        at += size
+        size = min(2 * size, ROLLED_MAX) if took() < WRITE_S else max(size // 2, ROLLED_MIN)
+    return len(rows)
 
 
 async def _refunds(work: Work) -> int:
@@ -128,11 +137,16 @@ async def _in_batches(work: Work, delete: Callable[[Connection], int]) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _breathing() -> AsyncIterator[None]:
-    """Pause after a write for as long as it took, so that at least half of the time is left to calls."""
+async def _breathing() -> AsyncIterator[Callable[[], float]]:
+    """Pause after a write for as long as it took, so that at least half of the time is left to calls.
+
+    Gives what tells how many seconds that was.
+    """
+    took = 0.0
     began = asyncio.get_running_loop().time()
-    yield
-    await pause(max(PAUSE_S, asyncio.get_running_loop().time() - began))
+    yield lambda: took
+    took = asyncio.get_running_loop().time() - began
+    await pause(max(PAUSE_S, took))
 
 
 async def pause(seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""Verify-ledger: new entries are sealed, and every invariant is proven again when it is time.
+"""Verify-ledger: new entries are sealed, and every invariant is proven of what is new, at times of everything.
 
-A proof reads the whole ledger, so it comes at most every ten minutes and takes at most a
-hundredth of the time; sealing goes on in between. What it finds wrong is logged as an error and
-keeps every process from being ready until a later proof finds nothing.
+What is new is proven every ten minutes at most, everything once a day at most, and each takes but
+a small share of the time. Sealing goes on in between. What a proof finds wrong is logged as an
+error and keeps every process from being ready until a later proof of everything finds nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from tollway.flows.jobs.work import Outcome, Work
-from tollway.store import jobs, marks, sealed
+from tollway.store import jobs, marks, proved, sealed
+from tollway.store.proved import WHOLE, Carried
 from tollway.store.verify import Report, verify
 
 PROOF_MS: Final = 600_000
 SHARE: Final = 100
-"""A proof that took so long is followed by a pause of a hundred times that."""
+"""A proof of what is new that took so long is followed by a pause of a hundred times that."""
+WHOLE_MS: Final = 86_400_000
+WHOLE_SHARE: Final = 1000
+"""A proof of everything that took so long is not made again for a thousand times that."""
+QUICK_MS: Final = 1000
+"""Who asks for a proof gets one of everything if the last took no longer."""
 SHOWN: Final = 5
 """Contradictions named in the log and in the run's result, for each invariant."""
 
@@ -36,17 +42,35 @@ async def prove(work: Work) -> Outcome:
     if not work.asked and work.now() < work.memo.get("proof_at", 0):
         return Outcome(processed=seals, succeeded=seals, details=details)
     began = asyncio.get_running_loop().time()
-    report = await _proven(work)
+    report, left = await _proven(work, whole=await _wants_all(work))
     took = int((asyncio.get_running_loop().time() - began) * 1000)
-    work.memo["proof_at"] = work.now() + max(PROOF_MS, took * SHARE)
-    await work.write(partial(_note, report=report, now=work.now()))
-    return _outcome(report, {**details, "proof_ms": took})
+    now = work.now()
+    work.memo["proof_at"] = now + max(PROOF_MS, took * SHARE)
+    if left.whole:
+        work.memo |= {"whole_at": now + max(WHOLE_MS, took * WHOLE_SHARE), "whole_ms": took}
+    await work.write(partial(_note, report=report, left=left, now=now))
+    return _outcome(report, {**details, "proof_ms": took, "whole": left.whole})
 
 
-async def _proven(work: Work) -> Report:
+async def _wants_all(work: Work) -> bool:
+    """Whether it is time to prove everything. It always is while the books are broken: nothing less clears them."""
+    if work.now() >= work.memo.get("whole_at", 0) or (
+        work.asked and work.memo.get("whole_ms", 0) <= QUICK_MS
+    ):
+        return True
+    return await work.read(partial(marks.value, topic=marks.BROKEN)) > 0
+
+
+async def _proven(work: Work, *, whole: bool) -> tuple[Report, Carried]:
     stopped = threading.Event()
+
+    def look(conn: Connection) -> tuple[Report, Carried]:
+        scope = WHOLE if whole else proved.rest(conn) or WHOLE
+        report = verify(conn, stopped.is_set, scope=scope)
+        return report, proved.carried(conn, scope, work.now())
+
     try:
-        return await work.read(partial(verify, stop=stopped.is_set))
+        return await work.read(look)
     finally:
         # A query runs on its thread whether or not anybody waits for it, and must not delay the end.
         stopped.set()
@@ -81,10 +105,11 @@ async def _horizon(work: Work) -> int:
     return int(noted)
 
 
-def _note(conn: Connection, report: Report, now: int) -> None:
+def _note(conn: Connection, report: Report, left: Carried, now: int) -> None:
     marks.put(conn, marks.BROKEN, 0 if report.ok else now)
     if report.ok:
         marks.put(conn, marks.PROVEN, now)
+        proved.keep(conn, left)
 
 
 def _outcome(report: Report, details: dict[str, Any]) -> Outcome:

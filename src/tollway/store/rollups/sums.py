@@ -18,7 +18,7 @@ import operator
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, delete, select, tuple_
 
@@ -45,9 +45,19 @@ GRAINS: Final = {
     "key": ("account_id", "project_id", "key_id"),
     "model": ("model",),
     "channel": ("channel_id",),
+    "key_model": ("account_id", "project_id", "key_id", "model"),
     "full": DIMENSIONS,
 }
-"""The dimensions of each grain of `rollup_sum`; the others are ''."""
+"""The dimensions of each grain of `rollup_sum`, fewest first; the others are ''."""
+FINE: Final = ("key_model", "full")
+"""Grains of which quarters are not stored, because `rollup` itself has hardly more rows."""
+STORED: Final = tuple(
+    (span, grain)
+    for span in ("quarter", "day", "month")
+    for grain in GRAINS
+    if span != "quarter" or grain not in FINE
+)
+"""The spans and grains that `rollup_sum` has."""
 
 Sums = tuple[int, ...]
 """The measures in their order."""
@@ -117,12 +127,9 @@ def add(conn: Connection, differences: Mapping[Place, Sums]) -> None:
     changed = {place: sums for place, sums in differences.items() if any(sums)}
     if not changed:
         return
-    _upsert(conn, rollup, [(*place, *sums) for place, sums in changed.items()])
-    above: dict[tuple[Any, ...], Sums] = {}
-    for place, sums in changed.items():
-        for name in _above(place):
-            above[name] = plus(above.get(name, NOTHING), sums)
-    _upsert(conn, rollup_sum, [(*name, *sums) for name, sums in above.items() if any(sums)])
+    _stage(conn, changed)
+    for statement in _additions():
+        conn.exec_driver_sql(statement)
     lowered = {place.bucket for place, sums in changed.items() if min(sums) < 0}
     if lowered:
         nothing = (column == 0 for column in _VALUES)
@@ -138,34 +145,44 @@ def leftovers(conn: Connection, since: int, until: int) -> dict[Place, Sums]:
     return {Place(*row[:width]): tuple(row[width:]) for row in conn.execute(query)}
 
 
-def _above(place: Place) -> Iterable[tuple[Any, ...]]:
-    spans = (
-        ("quarter", place.bucket),
-        ("day", place.bucket - place.bucket % DAY_MS),
-        ("month", month(place.bucket)),
+def _stage(conn: Connection, rows: Mapping[Place, Sums]) -> None:
+    """Put rows where the statements of `_additions` find them, with the month each is in."""
+    columns = (*Place._fields, "month", *MEASURES)
+    types = ", ".join(f"{one} {'TEXT' if one in DIMENSIONS else 'BIGINT'} NOT NULL" for one in columns)
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STAGE} ({types})")
+    conn.exec_driver_sql(f"DELETE FROM {_STAGE}")  # noqa: S608 - our own name
+    values = [f"${n}" if conn.dialect.name == "postgresql" else "?" for n in range(1, len(columns) + 1)]
+    # By the driver itself, because SQLAlchemy takes ten times as long for each row.
+    conn.exec_driver_sql(
+        f"INSERT INTO {_STAGE} VALUES ({', '.join(values)})",  # noqa: S608 - our own names
+        [(*place, month(place.bucket), *sums) for place, sums in rows.items()],
     )
-    for grain, names in GRAINS.items():
-        dimensions = tuple(getattr(place, name) if name in names else "" for name in DIMENSIONS)
-        for span, bucket in spans:
-            if (span, grain) != ("quarter", "full"):  # that is `rollup` itself
-                yield (span, grain, bucket, *dimensions)
 
 
-def _upsert(conn: Connection, table: Table, rows: list[tuple[Any, ...]]) -> None:
-    """Add rows to what is there. By the driver itself, because SQLAlchemy takes ten times as long for each."""
-    if rows:
-        conn.exec_driver_sql(_addition(table.name, conn.dialect.name), rows)
+_STAGE: Final = "rollup_change"
+_BUCKETS: Final = {"quarter": "bucket", "day": f"bucket - bucket % {DAY_MS}", "month": "month"}
 
 
 @cache
-def _addition(name: str, engine: str) -> str:
-    table = {"rollup": rollup, "rollup_sum": rollup_sum}[name]
+def _additions() -> tuple[str, ...]:
+    """What adds the staged rows to every table: a statement for the rows themselves, one for each span and grain."""
+    names = ", ".join((*Place._fields, *MEASURES))
+    found = [f"INSERT INTO rollup ({names}) SELECT {names} FROM {_STAGE} WHERE true {_grown(rollup)}"]  # noqa: S608
+    names = ", ".join(column.name for column in rollup_sum.columns)
+    totals = ", ".join(f"sum({one})" for one in MEASURES)
+    some = " OR ".join(f"sum({one}) <> 0" for one in MEASURES)
+    for span, grain in STORED:
+        dimensions = ", ".join(one if one in GRAINS[grain] else "''" for one in DIMENSIONS)
+        groups = ", ".join((_BUCKETS[span], *GRAINS[grain]))
+        # "WHERE true" tells SQLite that the ON which follows belongs to no join.
+        found.append(
+            f"INSERT INTO rollup_sum ({names}) SELECT '{span}', '{grain}', {_BUCKETS[span]}, {dimensions}, {totals} "  # noqa: S608
+            f"FROM {_STAGE} WHERE true GROUP BY {groups} HAVING {some} {_grown(rollup_sum)}"
+        )
+    return tuple(found)
+
+
+def _grown(table: Table) -> str:
     keys = ", ".join(column.name for column in table.primary_key.columns)
-    names = [column.name for column in table.columns]
-    values = (
-        ", ".join(f"${n}" for n in range(1, len(names) + 1))
-        if engine == "postgresql"
-        else ", ".join("?" * len(names))
-    )
-    grown = ", ".join(f"{one} = {name}.{one} + excluded.{one}" for one in MEASURES)
-    return f"INSERT INTO {name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT ({keys}) DO UPDATE SET {grown}"  # noqa: S608
+    grown = ", ".join(f"{one} = {table.name}.{one} + excluded.{one}" for one in MEASURES)
+    return f"ON CONFLICT ({keys}) DO UPDATE SET {grown}"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from tollway.store import marks
 from tollway.store.rollups.periods import BadPeriod, Piece, Unit, pieces
-from tollway.store.rollups.sums import GRAINS, MEASURES
+from tollway.store.rollups.sums import FINE, GRAINS, MEASURES
 
 By = Literal["hour", "day", "month", "account", "project", "key", "model", "channel"]
 
@@ -98,8 +98,8 @@ def _summed(
 ) -> dict[tuple[Any, ...], list[int]]:
     """Sums by (period, *grouped)."""
     grain = next(name for name, columns in GRAINS.items() if {*grouped, *only} <= set(columns))
-    # Quarters by all dimensions are the rollup itself; everything coarser is in rollup_sum.
-    itself = [one for one in asked if grain == "full" and one.span == "quarter"]
+    # Quarters by many dimensions are read from the rollup itself; everything coarser is in rollup_sum.
+    itself = [one for one in asked if grain in FINE and one.span == "quarter"]
     above = [one for one in asked if one not in itself] if itself else asked
     found: dict[tuple[Any, ...], list[int]] = {}
     for table, part in (("rollup", itself), ("rollup_sum", above)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tollway.store.schema.books import job, mark, rolled_refund, rollup, rollup_sum, seal
+from tollway.store.schema.books import job, mark, proof_sum, rolled_refund, rollup, rollup_sum, seal
 from tollway.store.schema.columns import metadata
 from tollway.store.schema.discounts import discount
 from tollway.store.schema.grants import (
@@ -66,6 +66,7 @@ __all__ = (
     "price_version",
     "project",
     "project_budget",
+    "proof_sum",
     "response",
     "response_item",
     "revision",

@@ -55,7 +55,7 @@ rollup_sum = Table(
     Column(
         "grain",
         Text,
-        CheckConstraint("grain IN ('all','key','model','channel','full')", name="grain"),
+        CheckConstraint("grain IN ('all','key','model','channel','key_model','full')", name="grain"),
         primary_key=True,
     ),
     _begins(),
@@ -94,6 +94,14 @@ seal = Table(
     UniqueConstraint("last_seq"),
     CheckConstraint("first_seq <= last_seq", name="order"),
     comment="append-only: each seal's digest covers its entries and the digest before it",
+)
+proof_sum = Table(
+    "proof_sum",
+    metadata,
+    Column("account", BigInt, primary_key=True, autoincrement=False),
+    number("credited", default=0),
+    number("debited", default=0),
+    comment="the sums of the entries that were proved, by ledger account",
 )
 job = Table(
     "job",

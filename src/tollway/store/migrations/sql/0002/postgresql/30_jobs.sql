@@ -25,7 +25,7 @@ CREATE INDEX ix_rollup_account ON rollup (account_id, bucket);
 
 CREATE TABLE rollup_sum (
   span TEXT NOT NULL CONSTRAINT ck_rollup_sum_span CHECK (span IN ('quarter','day','month')),
-  grain TEXT NOT NULL CONSTRAINT ck_rollup_sum_grain CHECK (grain IN ('all','key','model','channel','full')),
+  grain TEXT NOT NULL CONSTRAINT ck_rollup_sum_grain CHECK (grain IN ('all','key','model','channel','key_model','full')),
   bucket BIGINT NOT NULL,
   account_id TEXT NOT NULL,
   project_id TEXT NOT NULL,
