@@ -237,6 +237,7 @@ async def _try(
             # Nothing was sent, so the next call may be the channel's test.
             gate.health.release(candidate.channel.id, call.model.id)
     attempt = Attempt(len(call.attempts) + 1, candidate, endpoint, prepared)
+    attempt.tally.generates = call.request.verb != "embed"
     if len(call.model.routes) > 1 and attempt.candidate.channel.dialect == call.request.native:
         attempt.watch = Watch(gate.makers, endpoint.scope)
     outcome = await _run(gate, call, attempt, prepared)

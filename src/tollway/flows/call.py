@@ -101,6 +101,7 @@ class Tally:
         "failed",
         "finished",
         "first_at",
+        "generates",
         "size",
         "usage",
     )
@@ -112,6 +113,8 @@ class Tally:
         self.usage: Usage | None = None
         self.finished = False
         self.declined = False
+        self.generates = True
+        """Whether text is expected at all; who asks for vectors is neither given nor charged any."""
         self.failed: Failed | None = None
         self.first_at: int | None = None
         self._counted = 0
@@ -143,7 +146,9 @@ class Tally:
 
     def empty(self) -> bool:
         """Whether nothing was generated, by our count and by the upstream's, though nothing was declined either."""
-        return not self.declined and self.size == 0 and (self.usage is None or self.usage.output == 0)
+        if not self.generates or self.declined:
+            return False
+        return self.size == 0 and (self.usage is None or self.usage.output == 0)
 
     def facts(self, failed_by: FailedBy, *, input_tokens: int, complete: bool) -> Facts:
         """The facts a bill is made from."""
@@ -156,5 +161,5 @@ class Tally:
             # Totals told after all that was generated are no running ones.
             usage_final=complete or self._counted == self.size,
             finished=complete,
-            declined=self.declined,
+            silent=self.declined or not self.generates,
         )

@@ -63,7 +63,7 @@ def unfit(gate: Gate, call: Call) -> frozenset[str]:
     """The ids of channels that cannot say what the call asks for.
 
     Nothing is looked into while a channel of the client's own dialect serves the model: it can
-    say all, and comes first; `say` finds out about the others should they be needed. Raises
+    say all, and comes first; `prepare` finds out about the others should they be needed. Raises
     GatewayError (unsupported_parameter, naming the field) when no channel is fit.
     """
     native = call.request.native

@@ -11,7 +11,7 @@ The side that broke the exchange pays. In the order in which it is decided:
     ... after output                                       input and the output received
     normal end                                             what the upstream counted
     normal end, nothing counted                            our own count
-    the upstream declined to answer                        input, and what it counted
+    the upstream declined to answer, or made vectors       input, and what it counted
 
 Nothing here does I/O or knows amounts on hold; `charge` caps what is a matter of estimate.
 """
@@ -54,7 +54,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     finished: bool = False
     bad_body: bool = False
     drained: bool = False
-    declined: bool = False
+    silent: bool = False
 
 
 class Bill(Struct, frozen=True):
@@ -120,8 +120,8 @@ def _broken(facts: Facts) -> Bill:
 
 
 def _complete(facts: Facts) -> Bill:
-    silent = facts.output_tokens == 0 and (facts.usage is None or facts.usage.output == 0)
-    if silent and not facts.declined:
+    nothing = facts.output_tokens == 0 and (facts.usage is None or facts.usage.output == 0)
+    if nothing and not facts.silent:
         return Bill(None, ("bad_upstream",), "failed")
     usage, flags = _counted(facts)
     return Bill(usage, flags, "ok")

@@ -20,7 +20,7 @@ from tollway.core.dialects.openai_chat.check import check_model, take_max_credit
 from tollway.core.dialects.openai_chat.errors import read_error
 from tollway.core.dialects.registry import DIALECTS
 from tollway.core.errors import GatewayError
-from tollway.core.exchange import Counted, DialectName, Event, Finished, Grew, Request, Usage
+from tollway.core.exchange import Counted, DialectName, Event, Finished, Request, Usage
 from tollway.core.json import decode, encode
 from tollway.core.relay import BadAnswer, Fed, Receipt
 
@@ -159,8 +159,8 @@ class Vectors:
             raise BadAnswer(
                 f"the answer has {len(self._vectors)} vectors for {len(self._asked.inputs)} texts"
             )
-        # A vector is content of which nothing is counted.
-        events: list[Event] = [Grew(1), Finished("stop", "stop")]
+        # Nothing grew: vectors are no text, and no output is billed for them.
+        events: list[Event] = [Finished("stop", "stop")]
         usage = self._usage(body)
         if usage is not None:
             events.append(Counted(usage))
