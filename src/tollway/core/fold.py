@@ -17,6 +17,7 @@ from tollway.core.exchange import (
     Extras,
     Failed,
     Finished,
+    Grew,
     Logprob,
     Part,
     PartEnded,
@@ -30,6 +31,7 @@ from tollway.core.exchange import (
     Text,
     ToolCall,
     Usage,
+    size_of_part,
 )
 
 
@@ -173,6 +175,19 @@ def unfold(response: Response) -> list[Event]:
         events.append(PartStarted(index, part))
         events.append(PartEnded(index))
     events.append(response.finish)
+    if response.usage is not None:
+        events.append(Counted(response.usage))
+    return events
+
+
+def outline(response: Response) -> list[Event]:
+    """What billing and attempts need to know of a whole answer: its size, its end and its counts."""
+    finish = response.finish
+    events: list[Event] = [Started(response.id, response.model)]
+    size = sum(map(size_of_part, response.parts))
+    if size:
+        events.append(Grew(size))
+    events.append(Finished(finish.reason, finish.raw, finish.stop))
     if response.usage is not None:
         events.append(Counted(response.usage))
     return events

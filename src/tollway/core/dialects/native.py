@@ -7,6 +7,7 @@ as it came; it changes the model's name and the usage, and reads what billing an
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, ClassVar, Final, TypeVar
@@ -17,7 +18,8 @@ from tollway.core import sse
 from tollway.core.dialects.base import AnswerFailed, Bill, Reading
 from tollway.core.dialects.framing import Array
 from tollway.core.errors import GatewayError
-from tollway.core.exchange import Counted, Event, Finished, Grew, Response, Started, Usage, size_of_part
+from tollway.core.exchange import Event, Response, Usage
+from tollway.core.fold import outline
 from tollway.core.json import decode, encode
 from tollway.core.relay import BadAnswer, Fed, Receipt
 
@@ -102,7 +104,7 @@ def without(usage: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in usage.items() if name not in names}
 
 
-class Stream:
+class Stream(ABC):
     """A streamed answer. See Relay for the contract; a dialect says what an event means, and how it all ends.
 
     `name`: the model as the client calls it. `token`: see `base.Reply`. `echo`: members that every object
@@ -156,13 +158,13 @@ class Stream:
             out.append(self.pulse)
         return Fed(b"".join(out), events)
 
+    @abstractmethod
     def _take(self, payload: bytes, out: list[bytes], events: list[Event]) -> None:
         """Read one event and pass it on. What ends the answer sets `_ended`; nothing after that is looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _conclude(self) -> list[Event]:
         """The upstream's body ended without a terminal event: what is owed. Raises BadAnswer if the answer is not complete."""
-        raise NotImplementedError
 
     def keep_alive(self) -> bytes:
         return self.pulse
@@ -197,15 +199,7 @@ class Whole:
             response = type(self).read(self._body, Reading())
         except AnswerFailed as error:
             return Fed(b"", [error.failed])
-        finish = response.finish
-        events: list[Event] = [Started(response.id, response.model)]
-        grown = sum(map(size_of_part, response.parts))
-        if grown:
-            events.append(Grew(grown))
-        events.append(Finished(finish.reason, finish.raw, finish.stop))
-        if response.usage is not None:
-            events.append(Counted(response.usage))
-        return Fed(b"", events)
+        return Fed(b"", outline(response))
 
     def close(self, receipt: Receipt) -> bytes:
         usage = self._body.get(self.usage_member)

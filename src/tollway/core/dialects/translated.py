@@ -19,16 +19,12 @@ from tollway.core.dialects.base import (
 from tollway.core.dialects.framing import Array
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import (
-    Counted,
     Event,
     Failed,
-    Finished,
-    Grew,
     Response,
-    Started,
     Usage,
-    size_of_part,
 )
+from tollway.core.fold import outline
 from tollway.core.json import decode, encode
 from tollway.core.relay import BadAnswer, Fed, Receipt
 
@@ -131,14 +127,7 @@ class TranslatedWhole:
         except AnswerFailed as error:
             return Fed(b"", [error.failed])
         self._response = response
-        events: list[Event] = [Started(response.id, response.model)]
-        size = sum(size_of_part(part) for part in response.parts)
-        if size:
-            events.append(Grew(size))
-        events.append(Finished(response.finish.reason, response.finish.raw))
-        if response.usage is not None:
-            events.append(Counted(response.usage))
-        return Fed(b"", events)
+        return Fed(b"", outline(response))
 
     def close(self, receipt: Receipt) -> bytes:
         assert self._response is not None, "an answer is closed after its end"
