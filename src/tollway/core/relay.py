@@ -7,20 +7,22 @@ that no client sees the end of an answer before the ledger has it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from msgspec import Struct
 
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Event
 
 
-class Fed(NamedTuple):
+class Fed(Struct, frozen=True):
     """`out`: bytes the client may have now. `events`: what the upstream said."""
 
     out: bytes
     events: list[Event]
 
 
-class Receipt(NamedTuple):
+class Receipt(Struct, frozen=True):
     """What the final usage shows: what was charged, in credits, and whether counts are our own estimate."""
 
     cost: int | float

@@ -30,9 +30,14 @@ class Splitter:
         """The payloads of all events completed by `chunk`, in order. Raises EventTooLong."""
         if self._first and chunk:
             chunk = self._drop_bom(chunk)
-        if self._held or b"\r" in chunk:
+        # `find` and not `in`: that takes what it looks for for a number first.
+        if self._held or chunk.find(b"\r") >= 0:
             chunk = self._normalise(chunk)
         text = self._tail + chunk if self._tail else chunk
+        if text[:6] == b"data: " and text.find(b"\n") == len(text) - 2 and text[-1:] == b"\n":
+            # The usual chunk is one event of one line.
+            self._tail = b""
+            return [text[6:-2]]
         blocks = text.split(b"\n\n")
         self._tail = blocks.pop()
         if len(self._tail) > EVENT_MAX:

@@ -20,9 +20,9 @@ STRANGER_RPM: Final = 120
 """What callers of one address may ask a minute without a key."""
 
 
-async def identify(gate: Gate, secret: str, ip: str, now: int) -> Key:
-    """The key that may speak now, from here. Raises GatewayError (401, 403)."""
-    key = gate.keyring.cached(secret) or await gate.keyring.find(secret)
+async def identify(gate: Gate, secret: str, ip: str, now: int, digest: bytes | None = None) -> Key:
+    """The key that may speak now, from here; `digest` of its secret, if known. Raises GatewayError (401, 403)."""
+    key = gate.keyring.cached(digest or gate.keyring.digest(secret)) or await gate.keyring.find(secret)
     refusal = scopes.key_denied(key, ip, now)
     if refusal is not None:
         raise refusal

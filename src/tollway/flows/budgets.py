@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from tollway.core.access.keys import Key
 from tollway.core.billing.periods import period_of
 from tollway.store.base import Ledger
 
 
-class Bounds(NamedTuple):
+class Bounds(Struct, frozen=True):
     """The accounts that bound what a key may still spend; None where there is no budget."""
 
     key: int | None

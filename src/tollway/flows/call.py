@@ -122,21 +122,21 @@ class Tally:
     def see(self, events: list[Event]) -> None:
         """Take events in their order."""
         for event in events:
-            # Asked by type and not by pattern: this runs for every chunk of every stream.
-            if isinstance(event, Grew):
+            # Asked by exact type, which costs a fifth of a pattern: this runs for every chunk of every stream.
+            if type(event) is Grew:
                 self.chunks += 1
                 self.size += event.size
-            elif isinstance(event, PartGrew | PartStarted):
+            elif type(event) is Counted:
+                self.usage = event.usage
+                self._counted = self.size
+            elif type(event) is Finished:
+                self.finished = True
+                self.declined = event.reason == "content_filter"
+            elif type(event) is PartGrew or type(event) is PartStarted:
                 size = size_of(event)
                 self.chunks += size > 0
                 self.size += size
-            elif isinstance(event, Counted):
-                self.usage = event.usage
-                self._counted = self.size
-            elif isinstance(event, Finished):
-                self.finished = True
-                self.declined = event.reason == "content_filter"
-            elif isinstance(event, Failed):
+            elif type(event) is Failed:
                 self.failed = event
 
     @property

@@ -7,19 +7,14 @@ from msgspec.structs import replace
 from tollway.core.access import scopes
 from tollway.core.access.keys import Key
 from tollway.core.billing.rates import Rates
+from tollway.core.routing.choose import serving
 from tollway.core.routing.models import Catalogue, Model
 from tollway.flows.gate import Gate
 
 
 def servable(catalogue: Catalogue, model: Model, group: str) -> bool:
     """Whether a model is enabled, priced, and served by an enabled channel of the group."""
-    if model.status != "enabled" or model.price is None:
-        return False
-    for route in model.routes:
-        channel = catalogue.channels.get(route.channel_id)
-        if channel is not None and channel.status == "enabled" and group in channel.groups:
-            return True
-    return False
+    return model.price is not None and bool(serving(model, catalogue, group))
 
 
 def callable_models(gate: Gate, key: Key) -> list[Model]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tollway.core.billing.money import credits_text
@@ -23,7 +24,7 @@ HOLD_MS = 3_600_000
 """How long a hold is expected to live at most; recovery goes by its owner's life, not by this."""
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True):
     """A hold: what it may cost at most, and the wallet's balance after it."""
 
     estimate: Estimate

@@ -35,9 +35,13 @@ class Keyring:
         self._unknown.clear()
         self._generation += 1
 
-    def cached(self, secret: str) -> Key | None:
+    def digest(self, secret: str) -> bytes:
+        """What a secret is known by."""
+        return keys.digest(secret, self._pepper)
+
+    def cached(self, digest: bytes) -> Key | None:
         """The key, if it is in memory; the way of nearly every call."""
-        return self._known.get(keys.digest(secret, self._pepper))
+        return self._known.get(digest)
 
     async def find(self, secret: str) -> Key:
         """The key behind a secret, whatever its status. Raises GatewayError (invalid_api_key)."""

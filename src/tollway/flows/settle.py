@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tollway.core.billing.ledger import Bill, FailedBy, Outcome, bill, charge
@@ -19,7 +19,7 @@ from tollway.flows.holds import Held
 from tollway.store.base import AttemptRecord, CallRecord, Settled, Settlement
 
 
-class Ending(NamedTuple):
+class Ending(Struct, frozen=True):
     """How a call ended. `status`: the HTTP status the client got, 499 if it had left."""
 
     failed_by: FailedBy
@@ -27,7 +27,7 @@ class Ending(NamedTuple):
     error_code: str | None = None
 
 
-class Closed(NamedTuple):
+class Closed(Struct, frozen=True):
     """How a call was settled: the ledger's word, and the usage it was billed by (None: nothing)."""
 
     settled: Settled
@@ -47,11 +47,15 @@ async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: E
     assert price is not None, "no hold is made for a model without a price"
     amount = charge(due, price.rates, held.estimate.amount, bounded=held.estimate.bounded)
     usage = {} if due.usage is None else meters_of(due.usage, price.rates)
-    attempts = (*call.attempts, attempt.record(call.id, now_ms()))
-    record = _record(call, held, ending, outcome=due.outcome, flags=due.flags, usage=usage, attempt=attempt)
-    record = replace(record, cost=_cost(attempts))
+    now = now_ms()
+    attempts = (*call.attempts, attempt.record(call.id, now))
+    how = _How(due.outcome, due.flags, usage, attempt, attempts, now)
     settlement = Settlement(
-        hold_id=call.id, amount=amount, reason=_reason(due), call=record, attempts=attempts
+        hold_id=call.id,
+        amount=amount,
+        reason=_reason(due),
+        call=_record(call, held, ending, how),
+        attempts=attempts,
     )
     return Closed(await gate.store.ledger.settle(settlement), due.usage, due.flags)
 
@@ -59,14 +63,13 @@ async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: E
 async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> Settled:
     """Give the whole hold back: no channel delivered anything."""
     outcome: Outcome = "cancelled" if ending.failed_by == "client" else "failed"
-    record = _record(call, held, ending, outcome=outcome, flags=(), usage={}, attempt=None)
-    record = replace(record, cost=_cost(call.attempts))
+    attempts = tuple(call.attempts)
     settlement = Settlement(
         hold_id=call.id,
         amount=None,
         reason=ending.error_code or outcome,
-        call=record,
-        attempts=tuple(call.attempts),
+        call=_record(call, held, ending, _How(outcome, (), {}, None, attempts, now_ms())),
+        attempts=attempts,
     )
     return await gate.store.ledger.settle(settlement)
 
@@ -86,44 +89,44 @@ def _reason(due: Bill) -> str:
     return ",".join(due.flags) or due.outcome
 
 
-def _record(  # noqa: PLR0913 - the facts of one record, by keyword
-    call: Call,
-    held: Held | None,
-    ending: Ending,
-    *,
-    outcome: Outcome,
-    flags: tuple[str, ...],
-    usage: dict[str, int],
-    attempt: Attempt | None,
-) -> CallRecord:
-    price = call.model.price
-    last = call.attempts[-1] if call.attempts else None
+class _How(Struct, frozen=True):
+    """What a record says beyond the call itself. `attempt`: the one that answered."""
+
+    outcome: Outcome
+    flags: tuple[str, ...]
+    usage: dict[str, int]
+    attempt: Attempt | None
+    attempts: tuple[AttemptRecord, ...]
+    now: int
+
+
+def _record(call: Call, held: Held | None, ending: Ending, how: _How) -> CallRecord:
+    price, attempt = call.model.price, how.attempt
+    last = how.attempts[-1] if how.attempts else None
     return CallRecord(
         id=call.id,
         account_id=call.key.account_id,
         project_id=call.key.project_id,
         key_id=call.key.id,
         model=call.model.id,
-        channel_id=attempt.candidate.channel.id if attempt else (last.channel_id if last else None),
-        upstream_model=attempt.candidate.route.upstream_model
-        if attempt
-        else (last.upstream_model if last else None),
+        channel_id=last.channel_id if last else None,
+        upstream_model=last.upstream_model if last else None,
         dialect=call.request.dialect,
         route=call.route,
         stream=call.request.stream,
         status=ending.status,
-        outcome=outcome,
+        outcome=how.outcome,
         error_code=ending.error_code,
-        flags=flags,
-        usage=usage,
+        flags=how.flags,
+        usage=how.usage,
         price_version=price.version if price else 0,
         held=held.estimate.amount if held else 0,
         charged=0,
         absorbed=0,
-        cost=None,
+        cost=_cost(how.attempts),
         created_at=call.created_at,
         first_token_at=attempt.tally.first_at if attempt else None,
-        finished_at=now_ms(),
+        finished_at=how.now,
         ip=call.ip,
         user_agent=call.user_agent,
         discount=price.discount if price else 0,

@@ -270,9 +270,12 @@ class _Outlet:
 
     def _take(self, chunk: bytes) -> bool:
         """Relay a piece as it arrives; whether to stop for the end, a failure or a slow client."""
-        attempt = self._attempt
-        self._pass_on(attempt.take(chunk))
-        return attempt.ended or attempt.tally.failed is not None or self._sink.congested
+        attempt, sink = self._attempt, self._sink
+        out = attempt.take(chunk)
+        if out:
+            self._quiet = False
+            sink.write(out)
+        return attempt.ended or attempt.tally.failed is not None or sink.congested
 
     def _pass_on(self, out: bytes) -> None:
         if out:

@@ -6,8 +6,9 @@ makes the channel unfit for the call, and that is found out before any credits a
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tollway.core import seals
@@ -35,7 +36,7 @@ TOLD_MAX: Final = 200
 """Characters of one loss that are: its path holds names a client has chosen."""
 
 
-class Prepared(NamedTuple):
+class Prepared(Struct, frozen=True):
     """What goes to one channel and how its answer comes back. `dropped`: what could not be said, as paths and reasons."""
 
     body: bytes
@@ -67,11 +68,12 @@ def unfit(gate: Gate, call: Call) -> frozenset[str]:
     GatewayError (unsupported_parameter, naming the field) when no channel is fit.
     """
     native = call.request.native
-    found = serving(call.model, gate.catalogue, call.key.group)
     if isinstance(call.request, Embedding):
         return NO_CHANNELS
-    if any(one.channel.dialect == native for one in found):
-        return NO_CHANNELS
+    found = serving(call.model, gate.catalogue, call.key.group)
+    for one in found:
+        if one.channel.dialect == native:
+            return NO_CHANNELS
     lost: dict[str, Loss] = {}
     for one in found:
         endpoint = gate.endpoints.get(one.channel.id)

@@ -143,10 +143,18 @@ class Answer:
             done.set_exception(error)
 
     def _pour(self, take: Callable[[bytes], bool]) -> bool:
-        while (chunk := self.arrived()) is not None:
-            if take(chunk) or not chunk:
+        # What `arrived` and `_take` do, spelled out: this runs for every chunk of every stream.
+        parts = self.parts
+        while True:
+            if len(parts) == 1 and self.held <= HELD_MAX:
+                self.held = 0
+                if take(parts.pop()):
+                    return True
+            elif (chunk := self.arrived()) is None:
+                return False
+            elif take(chunk) or not chunk:
                 return True
-        return False
+            parts = self.parts
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body. Raises UpstreamFault("too_large") beyond `limit` bytes, before reading them if declared."""

@@ -21,7 +21,7 @@ from tollway.core.errors import GatewayError
 from tollway.web.body import Body, body_too_large
 from tollway.web.cycle import Cycle, Scope
 from tollway.web.head import ALLOW, Head, read_head
-from tollway.web.recall import Recall, learn
+from tollway.web.recall import MEMO, Recall, learn
 from tollway.web.rejoin import rejoin
 from tollway.web.shared import Shared
 
@@ -267,6 +267,7 @@ class Intake(HttpToolsProtocol):
             "query_string": head.query,
             "headers": self.headers,
             "state": self.app_state.copy(),
+            MEMO: {},
         }
 
     def _ignore_upgrade(self) -> None:

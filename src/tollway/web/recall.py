@@ -14,6 +14,9 @@ from tollway.web.head import Head, Headers
 
 Scope = dict[str, Any]
 
+MEMO: Final = "tollway.memo"
+"""Where a scope keeps what handlers made of the head: one dictionary for all requests that repeat it."""
+
 _SIZE_MAX: Final = 2048
 """What a connection may keep of its last head: idle connections are many."""
 _DIGITS_MAX: Final = 9
@@ -46,7 +49,10 @@ class Recall:
         return end + self._suffix_size, digits
 
     def scope(self, digits: bytes) -> Scope:
-        """The scope of a request with this head and a length of its own. Nothing in it that can change is shared."""
+        """The scope of a request with this head and a length of its own.
+
+        Nothing in it that can change is shared, but for MEMO.
+        """
         scope = self._scope.copy()
         scope["headers"] = headers = scope["headers"].copy()
         headers[self._length_index] = (_LENGTH_NAME, digits)

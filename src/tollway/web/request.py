@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 from tollway.config import Settings
@@ -14,16 +14,19 @@ from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
 from tollway.web.envelopes import RENDER, Envelope
+from tollway.web.recall import MEMO
 from tollway.web.writer import ResponseWriter
 
 JSON_HEAD: Final = b"content-type: application/json\r\n"
 _AGENT_MAX: Final = 200
 
+T = TypeVar("T")
+
 
 class Request:
     """One HTTP request. `id` names the call everywhere: in the reply's headers, the ledger and the logs."""
 
-    __slots__ = ("_firsts", "envelope", "gate", "headers", "id", "now", "params", "path", "scope", "writer")
+    __slots__ = ("_memo", "envelope", "gate", "id", "now", "params", "path", "scope", "writer")
 
     def __init__(self, gate: Gate, scope: dict[str, Any], writer: ResponseWriter) -> None:
         self.gate = gate
@@ -32,14 +35,32 @@ class Request:
         self.now = now_ms()
         self.id = new_id("req", self.now)
         self.path: str = scope["path"]
-        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self._firsts: dict[bytes, bytes] = dict(reversed(self.headers))
+        self._memo: dict[Any, Any] = scope[MEMO]
         self.params: dict[str, str] = {}
         self.envelope: Envelope = "gateway"
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header, by its lower-case name."""
-        return self._firsts.get(name)
+        """The first value of a header, by its lower-case name. Content-Length is not for handlers to ask."""
+        return self.once(_firsts).get(name)
+
+    def once(self, work: Callable[[Request], T]) -> T:
+        """What `work` makes of the head: asked once for all requests of a connection that repeat it.
+
+        It must depend on nothing else, and what it returns must not be changed.
+        """
+        memo = self._memo
+        found: T
+        if work in memo:
+            found = memo[work]
+        else:
+            found = memo[work] = work(self)
+        return found
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers, as they came; names in lower case."""
+        found: list[tuple[bytes, bytes]] = self.scope["headers"]
+        return found
 
     def query(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -62,11 +83,11 @@ class Request:
 
     @property
     def user_agent(self) -> str:
-        return self._firsts.get(b"user-agent", b"")[:_AGENT_MAX].decode("latin-1")
+        return (self.header(b"user-agent") or b"")[:_AGENT_MAX].decode("latin-1")
 
     def body(self, most: int | None = None) -> Awaitable[bytes]:
         """The body of a JSON request, of `most` bytes where less is allowed than by the setting. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
-        _expect_json(self._firsts.get(b"content-type"), self._firsts.get(b"content-encoding"))
+        self.once(_expect_json)
         limit = self.gate.settings.body_max
         return self.writer.read_body(limit if most is None else min(limit, most))
 
@@ -89,7 +110,12 @@ class Request:
         self.writer.respond(status, self.head() + lines + more, encode(body))
 
 
-def _expect_json(content_type: bytes | None, encoding: bytes | None) -> None:
+def _firsts(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.headers))
+
+
+def _expect_json(request: Request) -> None:
+    content_type, encoding = request.header(b"content-type"), request.header(b"content-encoding")
     if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise GatewayError(
             "unsupported_media_type",

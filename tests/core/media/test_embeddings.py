@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Counted, Failed, Grew
@@ -130,7 +131,7 @@ def test_a_native_answer_keeps_its_members_and_gets_its_cost():
 def test_a_gemini_answer_is_packed_for_clients_that_want_base64():
     asked = read_openai({"model": "m", "input": ["a", "b"], "encoding_format": "base64"})
     body = {"embeddings": [{"values": [0.5, -0.25]}, {"values": [1.0, 0.0]}]}
-    events, answer = answered(asked, "gemini", body, BILL._replace(estimated=True))
+    events, answer = answered(asked, "gemini", body, replace(BILL, estimated=True))
     assert not any(isinstance(event, Counted) for event in events)
     vectors = [struct.unpack("<2f", base64.b64decode(one["embedding"])) for one in answer["data"]]
     assert vectors == [(0.5, -0.25), (1.0, 0.0)]

@@ -13,7 +13,7 @@ from tests.web.server.conftest import running
 from tests.web.server.probe import Probe
 
 from tollway.web.head import read_head
-from tollway.web.recall import learn
+from tollway.web.recall import MEMO, learn
 
 HEAD = b"POST /echo?a=b HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nContent-Length: %b\r\nX-B: 2\r\n\r\n"
 
@@ -128,6 +128,19 @@ async def test_nothing_a_handler_changes_reaches_the_next_request(serving):
         assert all(
             one is probe.scopes[-1] or one["extensions"] != scope["extensions"] for one in probe.scopes
         )
+
+
+async def test_what_was_made_of_a_head_is_kept_for_that_head_alone(serving):
+    probe = Probe()
+    async with serving(probe) as server, connect(server.port) as raw:
+        for key in (b"a", b"a", b"b", b"b", b"a"):
+            await raw.send(request(b"/echo?" + key, b"{}"))
+            await raw.response()
+            memo = probe.scopes[-1][MEMO]
+            assert memo in ({}, {"of": key})
+            memo["of"] = key
+    found = [id(scope[MEMO]) for scope in probe.scopes]
+    assert found[0] == found[1] and found[2] == found[3] and len(set(found)) == 3
 
 
 async def test_a_recognised_request_meets_every_limit(serving):

@@ -10,7 +10,7 @@ worse than one that may.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
@@ -19,9 +19,11 @@ from tollway.core.routing.health import Health
 from tollway.core.routing.models import Catalogue, Channel, Model, Route
 
 NO_CHANNELS: Final[frozenset[str]] = frozenset()
+SERVING_MAX: Final = 10_000
+"""Answers of `serving` that a catalogue remembers; groups are as many as operators make."""
 
 
-class Wish(NamedTuple):
+class Wish(Struct, frozen=True):
     """What a call asks of its channel, which channels (by id) it would rather go to, and which cannot serve it.
 
     `dialect`: None if the call must be translated for any channel.
@@ -80,15 +82,22 @@ def candidates(
 
 
 def serving(model: Model, catalogue: Catalogue, group: str) -> list[Candidate]:
-    """The enabled channels of a group that serve a model, in no particular order; none if the model is disabled."""
-    if model.status != "enabled":
-        return []
-    channels = catalogue.channels
-    found = []
-    for route in model.routes:
-        channel = channels.get(route.channel_id)
-        if channel is not None and channel.status == "enabled" and group in channel.groups:
-            found.append(Candidate(channel, route))
+    """The enabled channels of a group that serve a model, in no particular order; none if the model is disabled.
+
+    Looked for once in a catalogue; the list is not the caller's to change.
+    """
+    known: list[Candidate] | None = catalogue.serving.get((model.id, group))
+    if known is not None:
+        return known
+    found: list[Candidate] = []
+    if model.status == "enabled":
+        for route in model.routes:
+            channel = catalogue.channels.get(route.channel_id)
+            if channel is not None and channel.status == "enabled" and group in channel.groups:
+                found.append(Candidate(channel, route))
+    if len(catalogue.serving) >= SERVING_MAX:
+        catalogue.serving.clear()
+    catalogue.serving[model.id, group] = found
     return found
 
 
@@ -103,7 +112,7 @@ def _only(candidate: Candidate, model_id: str, health: Health, now: int) -> Cand
 def _ranked(found: list[Candidate], wish: Wish, dice: Callable[[], float]) -> list[Candidate]:
     # A number u ** (1 / weight) per channel, largest first, draws without replacement in
     # proportion to the weights.
-    _, dialect, affinity, _ = wish
+    dialect, affinity = wish.dialect, wish.affinity
     keyed = [
         (
             one.channel.id not in affinity,

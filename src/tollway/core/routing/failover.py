@@ -30,7 +30,7 @@ ATTEMPTS_MAX: Final = 3
 WAIT_MAX_MS: Final = 10_000
 
 
-class Ok(NamedTuple):
+class Ok(Struct, frozen=True):
     """The attempt delivered content, or a whole answer."""
 
 

@@ -5,6 +5,8 @@ A `Catalogue` is a snapshot. It is never changed; a change in the database yield
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 
@@ -82,7 +84,8 @@ class Model(Struct, frozen=True, kw_only=True):
 class Catalogue(Struct, frozen=True, kw_only=True):
     """A snapshot of everything routing needs. `version` grows with each change.
 
-    `discounts`: hundredths of a percent by ("account", its id) or ("group", its name).
+    `discounts`: hundredths of a percent by ("account", its id) or ("group", its name). `serving`: what
+    `choose.serving` has found in this snapshot, by model and group.
     """
 
     version: int
@@ -90,6 +93,7 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     aliases: dict[str, str]
     channels: dict[str, Channel]
     discounts: dict[tuple[str, str], int] = {}
+    serving: dict[tuple[str, str], list[Any]] = {}
 
     def discount(self, account_id: str, group: str) -> int:
         """What a customer pays less: the account's own discount, else that of the key's group."""

@@ -19,6 +19,10 @@ BUSY_MS: Final = 500
 """How long a write waits for another program's lock before it counts as failed."""
 READERS: Final = 4
 
+# Binding NULL asks the adapters, and where none is known raises and drops two errors for each value; rows of calls
+# are full of them. This one gives None for None without running any Python.
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type] # it is only ever given None
+
 
 def open_writer(path: Path) -> sqlite3.Connection:
     """The writing connection; commits are durable when they return. Raises sqlite3.Error."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from typing import Final, TypeVar
 
 from tollway.store import records
@@ -203,7 +204,7 @@ def _chunks(rows: list[T]) -> Iterator[list[T]]:
 def _execute(conn: sqlite3.Connection, sql: Callable[[int], str], rows: Sequence[Row]) -> sqlite3.Cursor:
     if len(rows) == 1:
         return conn.execute(sql(1), rows[0])
-    return conn.execute(sql(len(rows)), [value for row in rows for value in row])
+    return conn.execute(sql(len(rows)), tuple(chain.from_iterable(rows)))
 
 
 def _values(columns: int, rows: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from tollway.core.dialects.asked import Asked
+from tollway.core.exchange import DialectName
 from tollway.flows import idempotency, text
 from tollway.flows.admit import identify
 from tollway.flows.call import Call
@@ -22,33 +23,61 @@ async def admitted(request: Request, *, in_query: bool = False) -> Call:
 
     Raises GatewayError (400, 401, 403).
     """
-    secret = credentials.find(request.headers, request.query("key") if in_query else None)
-    check_idempotency_key(request.header(b"idempotency-key"))
+    asker = request.once(_asker_in_query if in_query else _asker)
     call = Call(
         call_id=request.id,
         route=request.path,
-        ip=request.ip,
-        user_agent=request.user_agent,
+        ip=asker.ip,
+        user_agent=asker.user_agent,
         created_at=request.now,
     )
-    for name in _SESSIONS:
-        told = request.header(name)
-        if told is not None:
-            call.session = told.decode("latin-1")
-            break
-    most = request.header(b"x-tollway-max-credits")
-    if most is not None:
-        call.max_credits = most.decode("latin-1")
-    call.key = await identify(request.gate, secret, call.ip, call.created_at)
+    call.session = asker.session
+    call.max_credits = asker.max_credits
+    call.key = await identify(request.gate, asker.secret, asker.ip, call.created_at, asker.digest)
     return call
+
+
+class _Asker(NamedTuple):
+    """What the head of a request says of who asks, and for how much."""
+
+    secret: str
+    digest: bytes
+    ip: str
+    user_agent: str
+    session: str
+    max_credits: str | None
+
+
+def _asker(request: Request, in_query: str | None = None) -> _Asker:
+    found = credentials.find(request.headers, in_query)
+    check_idempotency_key(request.header(b"idempotency-key"))
+    told = next((value for name in _SESSIONS if (value := request.header(name)) is not None), b"")
+    most = request.header(b"x-tollway-max-credits")
+    return _Asker(
+        secret=found,
+        digest=request.gate.keyring.digest(found),
+        ip=request.ip,
+        user_agent=request.user_agent,
+        session=told.decode("latin-1"),
+        max_credits=None if most is None else most.decode("latin-1"),
+    )
+
+
+def _asker_in_query(request: Request) -> _Asker:
+    return _asker(request, request.query("key"))
+
+
+def _passed(request: Request) -> dict[DialectName, tuple[tuple[bytes, bytes], ...]]:
+    """Which headers an upstream of each dialect may be sent."""
+    return {
+        dialect: tuple((name, value) for name in sorted(names) if (value := request.header(name)))
+        for dialect, names in PASSED.items()
+    }
 
 
 async def served(request: Request, call: Call, asked: Asked) -> None:
     """Answer a call, once for each idempotency key. Raises GatewayError while nothing has been sent."""
-    for name in PASSED[asked.dialect]:
-        value = request.header(name)
-        if value:
-            call.passed = (*call.passed, (name, value))
+    call.passed = request.once(_passed)[asked.dialect]
     gate, claim = request.gate, claim_of(request, call, asked)
     if claim is None:
         await text.answer(gate, call, asked, request.writer)

@@ -7,7 +7,7 @@ from tests.core.dialects.native.relays import RECEIPT, fed, run, sent, stream_of
 from tests.support.dialects import golden
 
 from tollway.core.exchange import Counted, Failed, Finished, Grew, Started
-from tollway.core.relay import BadAnswer, Receipt
+from tollway.core.relay import BadAnswer, Fed, Receipt
 
 
 def start(message_id="msg_1", **usage):
@@ -213,7 +213,7 @@ def test_an_error_after_the_reason_is_still_a_failure():
     assert isinstance(found.events[-1], Failed)
     assert found.events[-1].message == "Oh no [redacted]"
     assert b"message_delta" not in found.out
-    assert native.end() == (b"", [])
+    assert native.end() == Fed(b"", [])
 
 
 def test_members_the_caller_names_are_as_given():

@@ -14,7 +14,7 @@ from tests.support.dialects import REPLY
 from tollway.core.dialects.gemini.counts import read_counts
 from tollway.core.dialects.gemini.stream import FAULTS
 from tollway.core.exchange import Counted, Failed, Grew, Started
-from tollway.core.relay import BadAnswer, Receipt
+from tollway.core.relay import BadAnswer, Fed, Receipt
 
 
 def candidate(*parts, index=0, **members):
@@ -124,7 +124,7 @@ def test_a_malformed_call_is_a_failure_that_may_be_tried_elsewhere(raw):
     found = native.feed(wire("gemini", [HI, broken]))
     assert found.events[-1] == Failed("server", "Bad call at [redacted]", {"code": raw})
     assert raw.encode() not in found.out
-    assert native.feed(wire("gemini", [END])) == (b"", [])
+    assert native.feed(wire("gemini", [END])) == Fed(b"", [])
 
 
 @pytest.mark.parametrize("unsaid", [None, "", "FINISH_REASON_UNSPECIFIED"])

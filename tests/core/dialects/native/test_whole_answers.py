@@ -20,7 +20,7 @@ from tests.support.dialects import NAMES, REPLY, golden
 from tollway.core.dialects.registry import DIALECTS
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Failed
-from tollway.core.relay import BadAnswer
+from tollway.core.relay import BadAnswer, Fed
 
 USAGE = {"anthropic": "usage", "openai_responses": "usage", "gemini": "usageMetadata"}
 MODEL = {"anthropic": "model", "openai_responses": "model", "gemini": "modelVersion"}
@@ -28,11 +28,11 @@ MODEL = {"anthropic": "model", "openai_responses": "model", "gemini": "modelVers
 
 def ended(relay, body):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    assert relay.feed(raw[: len(raw) // 2]) == (b"", [])
+    assert relay.feed(raw[: len(raw) // 2]) == Fed(b"", [])
     relay.feed(raw[len(raw) // 2 :])
-    out, events = relay.end()
-    assert out == b""
-    return events
+    fed = relay.end()
+    assert fed.out == b""
+    return fed.events
 
 
 @pytest.mark.parametrize(("dialect", "case"), CASES)

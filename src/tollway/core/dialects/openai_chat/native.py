@@ -141,7 +141,7 @@ class NativeStream:
             chunk = _decode_chunk(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadAnswer(f"an event is not a chat completion chunk: {error}") from None
-        if b"\n" in payload:
+        if payload.find(b"\n") >= 0:
             # One event may be spread over several data lines; it goes out on one.
             payload = payload.replace(b"\n", b"")
         if chunk.error is not None:
@@ -158,7 +158,7 @@ class NativeStream:
             self._pass_on(chunk, payload, out)
 
     def _pass_on(self, chunk: _Chunk, payload: bytes, out: list[bytes]) -> None:
-        if not self._include_usage and b',"usage":null' in payload:
+        if not self._include_usage:
             payload = payload.replace(b',"usage":null', b"")
         if chunk.model != self._model and chunk.model is not None:
             payload = self._renamed(chunk.model, payload)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NoReturn
+
+from msgspec import Struct
 
 from tollway.core.errors import GatewayError
 
@@ -13,7 +15,7 @@ DATA_URL_MAX: Final = 28 * 1024 * 1024
 """20 MB of bytes in base64."""
 
 
-class Media(NamedTuple):
+class Media(Struct, frozen=True):
     """`encoded`: bytes of base64 that are no text; `tokens`: the upper bound of what they count as instead."""
 
     encoded: int
