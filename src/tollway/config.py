@@ -19,6 +19,7 @@ PREFIX: Final = "TOLLWAY_"
 FILE_NAME: Final = "tollway.toml"
 SECRET_MIN: Final = 16
 DAYS_MAX: Final = 36_500
+WORKERS_MAX: Final = 256
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clients reach the gateway, e.g. https://gw.example.com; "" means http://host:port."""
     database_url: str = ""
     """postgresql://user:password@host/name, or "" for SQLite in the data folder."""
+    ballast: int = 64 * 1024 * 1024
+    """Bytes of a file in the data folder that is deleted when the disk is full, so that calls can be settled; 0: none."""
     redis_url: str = ""
     """redis://host:port/0 to share limits among processes, or "" for limits in memory."""
     instance_key: str = ""
@@ -49,6 +52,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections_max: int = 20_000
     calls_max: int = 4_000
     """Calls in flight per process; beyond it calls are shed with 503."""
+    memory_max: int = 0
+    """Memory one process may use; at three quarters of it calls are shed. 0 is the container's or the machine's, shared among the workers."""
+    workers: int = 1
+    """Processes that serve; more than one needs PostgreSQL."""
+    tls_cert: str = ""
+    """File with the server's certificate and those that lead to its root, or "" for plain HTTP."""
+    tls_key: str = ""
+    """File with the certificate's private key, or "" where it is in `tls_cert` too."""
     header_timeout: float = 10.0
     body_timeout: float = 30.0
     """Seconds a request body may take, plus one second per KiB."""
@@ -121,9 +132,21 @@ def _check(found: Settings) -> None:
     """Refuse values that are of their type and yet no use."""
     if 0 < len(found.jobs_secret) < SECRET_MIN:
         raise BadSettings(f"bad setting: jobs_secret has fewer than {SECRET_MIN} characters")
+    if found.ballast < 0:
+        raise BadSettings("bad setting: ballast is 0 or more bytes")
     for name in ("call_days", "job_run_days"):
         if not 0 <= getattr(found, name) <= DAYS_MAX:
             raise BadSettings(f"bad setting: {name} is 0 to {DAYS_MAX} days")
+    if not 1 <= found.workers <= WORKERS_MAX:
+        raise BadSettings(f"bad setting: workers is 1 to {WORKERS_MAX}")
+    if found.workers > 1 and not found.database_url:
+        raise BadSettings(
+            "bad setting: workers needs database_url, because only one process may write to a SQLite database"
+        )
+    if found.memory_max < 0:
+        raise BadSettings("bad setting: memory_max is negative")
+    if found.tls_key and not found.tls_cert:
+        raise BadSettings("bad setting: tls_key is a key to no certificate; set tls_cert too")
 
 
 def _from_file(path: Path, known: set[str]) -> dict[str, Any]:

@@ -45,19 +45,41 @@ from tollway.web.registry import Registry
 from tollway.web.routes import anthropic, gemini, health, hello, internal, models, openai, responses
 from tollway.web.routes import credits as money
 from tollway.web.server import serve as serve_http
+from tollway.web.tls import Certificate
+from tollway.web.workers import Worker, supervise
 
 log: Final = logging.getLogger("tollway")
+
+
+LAST_WORD_S: Final = 30.0
+"""Beyond all its timeouts, what a worker may take to end before it is killed."""
 
 
 def serve(settings: Settings) -> int:
     """Run the gateway until it is told to stop. Returns the process's exit code."""
     logs.configure(settings.log_level)
+    if settings.tls_cert:
+        Certificate(settings.tls_cert, settings.tls_key)  # before anything is set up
     sockets = listen(settings.host, settings.port)
+    worker = None
+    if settings.workers > 1:
+        outcome = supervise(
+            settings.workers,
+            sockets,
+            patience=settings.accept_grace + settings.drain_timeout + LAST_WORD_S,
+            forward_hup=bool(settings.tls_cert),
+            on_ready=lambda report: _greet(msgspec.json.decode(report, type=Welcome)),
+        )
+        if isinstance(outcome, int):
+            return outcome
+        worker = outcome
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, sockets))
+        return runner.run(_serve(settings, sockets, worker))
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
+async def _serve(settings: Settings, sockets: list[socket.socket], worker: Worker | None) -> int:
+    if worker is not None:
+        worker.watch()
     async with contextlib.AsyncExitStack() as stack:
         store = open_store(settings)
         await store.open()
@@ -76,7 +98,11 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
 
         def ready(host: str, port: int) -> None:
             _settle_memory()
-            _greet(settings, found, host, port)
+            welcome = _welcome(settings, found, host, port)
+            if worker is None:
+                _greet(welcome)
+            else:
+                worker.ready(msgspec.json.encode(welcome))
 
         def drain() -> None:
             gate.draining = True
@@ -94,7 +120,14 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> int:
                 *internal.routes(jobs),
             )
         )
-        return await serve_http(App(gate, registry), settings, sockets, on_ready=ready, on_drain=drain)
+        return await serve_http(
+            App(gate, registry),
+            settings,
+            sockets,
+            exempt=registry.operations,
+            on_ready=ready,
+            on_drain=drain,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -119,6 +152,7 @@ async def _gate(settings: Settings, admin: Admin) -> AsyncIterator[Gate]:
         )
         await gate.open()
         stack.push_async_callback(gate.close)
+        await stack.enter_async_context(_shared_health(gate))
         yield gate
 
 
@@ -128,6 +162,22 @@ def _limiter(settings: Settings) -> Limiter:
     from tollway.store.limiter_redis import RedisLimiter  # redis is imported only where it is used
 
     return RedisLimiter(settings.redis_url)
+
+
+@contextlib.asynccontextmanager
+async def _shared_health(gate: Gate) -> AsyncIterator[None]:
+    """Telling other processes which channels are not well, where there is a Redis to do it through."""
+    if not gate.settings.redis_url:
+        yield
+        return
+    from tollway.store.health_redis import SharedHealth  # redis is imported only where it is used
+
+    shared = SharedHealth(gate.settings.redis_url, gate.health, now_ms)
+    await shared.open()
+    try:
+        yield
+    finally:
+        await shared.close()
 
 
 @contextlib.asynccontextmanager
@@ -190,14 +240,20 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _greet(settings: Settings, found: Bootstrapped, host: str, port: int) -> None:
-    welcome = Welcome(
-        base_url=settings.public_url.rstrip("/") or f"http://{_shown(host)}:{port}",
+def _welcome(settings: Settings, found: Bootstrapped, host: str, port: int) -> Welcome:
+    scheme = "https" if settings.tls_cert else "http"
+    return Welcome(
+        base_url=settings.public_url.rstrip("/") or f"{scheme}://{_shown(host)}:{port}",
         key=found.key,
         opening=found.opening,
         data=settings.data,
         provider_keys=tuple(name for name in os.environ if name.endswith("_API_KEY")),
+        workers=settings.workers,
+        shared=bool(settings.redis_url),
     )
+
+
+def _greet(welcome: Welcome) -> None:
     sys.stdout.write(screen(welcome) + "\n")
     sys.stdout.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Final
 
@@ -9,10 +10,12 @@ from tollway.core.access import keys
 from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError
 from tollway.store import keys as stored_keys
-from tollway.store.base import Store
+from tollway.store.base import LedgerUnavailable, Store
 
 KNOWN_MAX: Final = 20_000
 UNKNOWN_MAX: Final = 4_096
+PATIENCE_S: Final = 0.9
+"""How long a caller waits for a database that hangs to find its key."""
 
 _UNKNOWN = (
     "The API key is not known here. Check that it was copied whole, and that it belongs to this gateway."
@@ -44,7 +47,7 @@ class Keyring:
         return self._known.get(digest)
 
     async def find(self, secret: str) -> Key:
-        """The key behind a secret, whatever its status. Raises GatewayError (invalid_api_key)."""
+        """The key behind a secret, whatever its status. Raises GatewayError (invalid_api_key), StoreError."""
         if not keys.well_formed(secret):
             raise GatewayError("invalid_api_key", _UNKNOWN, scope="key")
         digest = keys.digest(secret, self._pepper)
@@ -55,12 +58,24 @@ class Keyring:
             raise GatewayError("invalid_api_key", _UNKNOWN, scope="key")
         # A change that arrives while the row is on its way must not be overwritten by the older row.
         generation = self._generation
-        key = await self._store.read(partial(stored_keys.by_digest, digest=digest))
+        key = await self._look_up(digest)
         if generation == self._generation:
             self._keep(digest, key)
         if key is None:
             raise GatewayError("invalid_api_key", _UNKNOWN, scope="key")
         return key
+
+    async def _look_up(self, digest: bytes) -> Key | None:
+        looking = asyncio.ensure_future(self._store.read(partial(stored_keys.by_digest, digest=digest)))
+        looking.add_done_callback(_seen)
+        try:
+            # Not `timeout`: a connection to a database that hangs takes seconds to be given up.
+            await asyncio.wait((looking,), timeout=PATIENCE_S)
+            if not looking.done():
+                raise LedgerUnavailable("the database takes too long to find a key")
+            return looking.result()
+        finally:
+            looking.cancel()
 
     def _keep(self, digest: bytes, key: Key | None) -> None:
         if key is None:
@@ -71,3 +86,9 @@ class Keyring:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[digest] = key
+
+
+def _seen(looking: asyncio.Future[Key | None]) -> None:
+    # Marks an exception as seen, so that one nobody waits for is not reported as forgotten.
+    if not looking.cancelled():
+        looking.exception()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -88,9 +87,9 @@ def _no_route(path: str, registry: Registry) -> str:
     bare = [route.path for route in registry.routes if route.path == f"/v1{path}"]
     if bare:
         return f"There is no {shown}; the base URL lacks /v1. Call {bare[0]}."
-    near = difflib.get_close_matches(shown, [route.path for route in registry.routes if route.public], n=1)
+    near = registry.nearest(shown)
     return f"There is no {shown}. " + (
-        f"Did you mean {near[0]}?" if near else "See the list of routes in the documentation."
+        f"Did you mean {near}?" if near else "See the list of routes in the documentation."
     )
 
 

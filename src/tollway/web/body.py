@@ -159,6 +159,12 @@ class Body:
         self._check()
         return b"".join(self._take())
 
+    def weigh(self, size: int) -> None:
+        """What was read has become `size` bytes: count it as that. Raises GatewayError (overloaded), ClientGone."""
+        self._check()
+        if size > READ_AHEAD and not self._weigh(size):
+            raise _no_room()
+
     async def until_closed(self) -> None:
         """Wait until the exchange is over."""
         while not self.closed:

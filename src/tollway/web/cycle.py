@@ -249,6 +249,9 @@ class Cycle:
     def read_body(self, limit: int) -> Coroutine[Any, Any, bytes]:
         return self.body.read(limit)
 
+    def weigh(self, size: int) -> None:
+        self.body.weigh(size)
+
     def _check_start(self) -> None:
         if self.started or self.complete:
             raise RuntimeError("a response was started twice")

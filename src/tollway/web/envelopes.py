@@ -13,7 +13,16 @@ Render = Callable[[GatewayError, str], tuple[int, dict[str, Any]]]
 
 OPENAI_ROOTS: Final = ("/v1", "/api/v1", "/openai/v1")
 ANTHROPIC_ROOTS: Final = ("/v1", "/api/v1", "/anthropic/v1")
-GEMINI_ROOTS: Final = ("/v1beta", "/v1", "/api/v1beta", "/api/v1", "/gemini/v1beta", "/gemini/v1")
+GEMINI_ROOTS: Final = (
+    "/v1beta",
+    "/v1",
+    "/v1alpha",
+    "/api/v1beta",
+    "/api/v1",
+    "/gemini/v1beta",
+    "/gemini/v1",
+    "/gemini/v1alpha",
+)
 
 _PREFIXES: Final[tuple[tuple[str, Envelope], ...]] = (
     ("/anthropic/", "anthropic"),
@@ -23,6 +32,8 @@ _PREFIXES: Final[tuple[tuple[str, Envelope], ...]] = (
     ("/v1/v1/messages", "anthropic"),
     ("/gemini/", "gemini"),
     ("/v1beta/", "gemini"),
+    ("/v1alpha/", "gemini"),
+    ("/upload/", "gemini"),
     ("/api/v1beta/", "gemini"),
     *((f"{root}/", "openai") for root in OPENAI_ROOTS),
 )

@@ -336,8 +336,12 @@ class Intake(HttpToolsProtocol):
 
     def _check_room(self, path: str, length: int | None) -> None:
         shared, limits = self.shared, self.limits
-        if (self.over_cap or shared.calls >= limits.calls_max) and path not in shared.exempt:
-            raise overloaded("connections" if self.over_cap else "calls")
+        if (
+            self.over_cap or shared.short_of_memory or shared.calls >= limits.calls_max
+        ) and path not in shared.exempt:
+            raise overloaded(
+                "connections" if self.over_cap else "bytes" if shared.short_of_memory else "calls"
+            )
         if length is not None and length > limits.body_max:
             raise body_too_large(length, limits.body_max)
         if len(self.waiting) >= limits.pipeline_max:
@@ -376,5 +380,5 @@ class Intake(HttpToolsProtocol):
 
 def overloaded(what: str) -> GatewayError:
     """The refusal of a call for which there is no room; `what` there is too much of."""
-    message = f"the gateway has as many {what} as it can serve; try again in a second"
+    message = f"the gateway has as many {what} as it has room for; try again in a second"
     return GatewayError("overloaded", message, scope="gateway", retry_after_ms=1000)

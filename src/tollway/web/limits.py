@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from tollway.config import Settings
+from tollway.web.memory import SOFT, limit_of
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -19,6 +20,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Of all large bodies together, until their calls are over."""
     connections_max: int = 20_000
     calls_max: int = 4_000
+    memory_soft: int = 0
+    """Bytes this process may have in memory before calls are shed; 0 is no limit."""
     pipeline_max: int = 128
     """Requests one connection may have waiting behind the one being answered."""
 
@@ -57,6 +60,7 @@ def from_settings(settings: Settings) -> Limits:
     """The limits an operator can set; the others keep their defaults."""
     return Limits(
         accept_grace=settings.accept_grace,
+        memory_soft=int(SOFT * (settings.memory_max or limit_of() // settings.workers)),
         body_max=settings.body_max,
         connections_max=settings.connections_max,
         calls_max=settings.calls_max,

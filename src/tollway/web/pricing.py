@@ -6,7 +6,7 @@ from typing import Any
 
 from tollway.core.billing.meters import METERS, Meter
 from tollway.core.billing.money import CREDITS_PER_USD, MICRO
-from tollway.core.billing.rates import ANY, UNITS, RateKey, parse_key
+from tollway.core.billing.rates import ANY, UNITS, RateKey, parse_key, tiers_of
 from tollway.core.routing.models import Price
 
 
@@ -14,28 +14,41 @@ def price_view(price: Price | None) -> dict[str, Any] | None:
     """A price by meter: `{"input": {"credits": 3000, "usd": 3, "per": "1000000 input tokens"}}`.
 
     `variants` are rates of some sizes, qualities or resolutions only; `tiers` are rates of whole
-    calls whose input exceeds so many tokens; `discount_percent` is what this caller pays less.
+    calls whose input exceeds so many tokens; `service_tiers` has the token rates of calls that were
+    served on a tier, by its name; `discount_percent` is what this caller pays less.
     """
     if price is None:
         return None
+    view: dict[str, Any] = {"version": price.version, "currency": "credits", **_rates_view(price.rates, "")}
+    served = {tier: _rates_view(price.rates, tier) for tier in tiers_of(price.rates)}
+    if served:
+        view["service_tiers"] = served
+    if price.discount:
+        view["discount_percent"] = _number(price.discount, 100)
+    return view
+
+
+def _rates_view(all_rates: dict[str, int], tier: str) -> dict[str, Any]:
+    """The rates of one tier of service, or of the plain price, by meter and by size."""
     rates: dict[str, dict[str, Any]] = {}
     tiers: dict[int, dict[str, Any]] = {}
-    for key, rate in price.rates.items():
+    for key, rate in all_rates.items():
         found = parse_key(key)
         meter = METERS[found.meter]
+        served = found.variant[0] if meter.by_size and found.variant else ""
+        if served != tier or (tier and not meter.by_size):
+            continue
         if found.above:
             tiers.setdefault(found.above, {})[found.meter] = {**_amount(rate, meter), "per": _per(meter)}
-        elif found.variant:
+        elif found.variant and not served:
             entry = rates.setdefault(found.meter, {"per": _per(meter)})
             entry.setdefault("variants", []).append({**_qualified(found, meter), **_amount(rate, meter)})
         else:
             rates[found.meter] = {**_amount(rate, meter), **rates.get(found.meter, {}), "per": _per(meter)}
-    view: dict[str, Any] = {"version": price.version, "currency": "credits", "rates": rates}
-    if tiers:
-        view["tiers"] = [{"above_input_tokens": above, "rates": tiers[above]} for above in sorted(tiers)]
-    if price.discount:
-        view["discount_percent"] = _number(price.discount, 100)
-    return view
+    if not tiers:
+        return {"rates": rates}
+    steps = [{"above_input_tokens": above, "rates": tiers[above]} for above in sorted(tiers)]
+    return {"rates": rates, "tiers": steps}
 
 
 def _amount(rate: int, meter: Meter) -> dict[str, Any]:

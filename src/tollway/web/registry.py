@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from tollway.web.request import Request
 
 Handler = Callable[["Request"], Awaitable[None]]
+
+ALIKE: Final = 0.7
+"""How much of two paths must agree for one to be taken for the other mistyped."""
+ASKED_MAX: Final = 100
+"""Characters of an unknown path that are compared: whoever sends it need not have a key."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -50,6 +55,13 @@ class Registry:
                 self._patterns.append((_compile(route.path), route))
             else:
                 self._fixed[route.method, route.path] = Found(route, {})
+        told = dict.fromkeys(route.path for route in self.routes if route.public and "{" not in route.path)
+        self._told = tuple((path, _pairs(path)) for path in told)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Paths of those who run the gateway: they are answered even when calls are turned away."""
+        return frozenset(route.path for route in self.routes if route.family == "operations")
 
     def find(self, method: str, path: str) -> Found | None:
         """The route for a request, or None."""
@@ -68,6 +80,24 @@ class Registry:
         fixed = {method for method, known in self._fixed if known == path}
         matched = {route.method for pattern, route in self._patterns if pattern.fullmatch(path)}
         return sorted(fixed | matched)
+
+    def nearest(self, path: str) -> str | None:
+        """The public path that an unknown one was probably meant to be.
+
+        Compares which pairs of letters occur in both: a fiftieth of the work of comparing them in order,
+        so that those who try out paths cannot keep the loop busy.
+        """
+        asked = _pairs(path[:ASKED_MAX])
+        best, found = ALIKE, None
+        for known, theirs in self._told:
+            alike = 2 * len(asked & theirs) / (len(asked) + len(theirs))
+            if alike > best:
+                best, found = alike, known
+        return found
+
+
+def _pairs(path: str) -> frozenset[str]:
+    return frozenset(map(str.__add__, path, path[1:]))
 
 
 def _compile(path: str) -> re.Pattern[str]:

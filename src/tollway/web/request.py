@@ -13,6 +13,7 @@ from tollway.core.json import encode
 from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
+from tollway.web.decoding import coding, unpacked
 from tollway.web.envelopes import RENDER, Envelope
 from tollway.web.recall import MEMO
 from tollway.web.writer import ResponseWriter
@@ -86,10 +87,15 @@ class Request:
         return (self.header(b"user-agent") or b"")[:_AGENT_MAX].decode("latin-1")
 
     def body(self, most: int | None = None) -> Awaitable[bytes]:
-        """The body of a JSON request, of `most` bytes where less is allowed than by the setting. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout)."""
+        """The body of a JSON request, of `most` bytes where less is allowed than by the setting. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout, bad_request where it cannot be unpacked)."""
         self.once(_expect_json)
         limit = self.gate.settings.body_max
-        return self.writer.read_body(limit if most is None else min(limit, most))
+        if most is not None:
+            limit = min(limit, most)
+        packed = self.header(b"content-encoding")
+        if packed is not None and (how := coding(packed)) is not None:
+            return unpacked(self.writer, how, limit)
+        return self.writer.read_body(limit)
 
     def json(self, value: Any, status: int = 200) -> None:
         """Answer with a JSON body."""
@@ -115,12 +121,7 @@ def _firsts(request: Request) -> dict[bytes, bytes]:
 
 
 def _expect_json(request: Request) -> None:
-    content_type, encoding = request.header(b"content-type"), request.header(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-        raise GatewayError(
-            "unsupported_media_type",
-            f"The body is sent with Content-Encoding {encoding[:40].decode('latin-1')!r}; send it uncompressed.",
-        )
+    content_type = request.header(b"content-type")
     if content_type == b"application/json":
         return
     kind, _, parameters = (content_type or b"").partition(b";")

@@ -6,6 +6,7 @@ drain_timeout        handlers still running are cancelled with writer.DRAINING, 
                      end their streams with an error and settle
 settle_timeout       what is left is cut; the app's lifespan ends; the exit code is 0
 a second signal      leaves `hurry_timeout` of the drain
+SIGHUP               with TLS: the certificate is read again; it is also looked at every few seconds
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from tollway.web.cycle import App
 from tollway.web.limits import Limits, from_settings
 from tollway.web.listen import BACKLOG
 from tollway.web.protocol import protocol_class
-from tollway.web.shared import Shared
+from tollway.web.shared import HEALTH_PATHS, Shared
+from tollway.web.tls import LOOK_EVERY, Certificate, Door
 from tollway.web.writer import DRAINING
 
 STARTUP_FAILED: Final = 1
@@ -45,16 +47,20 @@ async def serve(
     settings: Settings,
     sockets: list[socket.socket],
     *,
+    exempt: frozenset[str] = frozenset(),
     on_ready: OnReady | None = None,
     on_drain: OnDrain | None = None,
 ) -> int:
     """Serve on listening sockets until a signal ends it; returns the exit code.
 
-    `on_ready` is told the host and the port that was bound, once requests are answered; `on_drain`
-    is called when the end begins. Both run on the event loop and must not block.
+    `exempt`: paths that are answered even when calls are shed. `on_ready` is told the host and the
+    port that was bound, once requests are answered; `on_drain` is called when the end begins. Both
+    run on the event loop and must not block. Raises BadCertificate.
     """
     _raise_descriptor_limit()
-    server = Server(app, Shared(from_settings(settings)), on_ready=on_ready, on_drain=on_drain)
+    shared = Shared(from_settings(settings), exempt=HEALTH_PATHS | exempt)
+    tls = Certificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+    server = Server(app, shared, tls=tls, on_ready=on_ready, on_drain=on_drain)
     await server.serve(sockets)
     return server.exit_code
 
@@ -63,7 +69,13 @@ class Server(uvicorn.Server):
     """uvicorn's server with our protocol, our deadlines and our drain. `await serve(sockets)` runs it."""
 
     def __init__(
-        self, app: App, shared: Shared, *, on_ready: OnReady | None = None, on_drain: OnDrain | None = None
+        self,
+        app: App,
+        shared: Shared,
+        *,
+        tls: Certificate | None = None,
+        on_ready: OnReady | None = None,
+        on_drain: OnDrain | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -85,6 +97,8 @@ class Server(uvicorn.Server):
         self.exit_code = 0
         self._shared = shared
         self._limits: Limits = shared.limits
+        self._tls = tls
+        self._look_at = 0.0
         self._on_ready = on_ready
         self._on_drain = on_drain
         self._signals = 0
@@ -116,9 +130,12 @@ class Server(uvicorn.Server):
         before = {one: signal.getsignal(one) for one in handled}
         for one in handled:
             loop.add_signal_handler(one, partial(self.begin_drain, patient=one != signal.SIGINT))
+        if self._tls is not None:
+            loop.add_signal_handler(signal.SIGHUP, partial(self._tls.renew, changed_only=False))
         try:
             yield
         finally:
+            loop.remove_signal_handler(signal.SIGHUP)
             for one in handled:
                 loop.remove_signal_handler(one)
                 signal.signal(one, before[one])
@@ -135,7 +152,10 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self._tick()
         for sock in sockets or ():
-            self.servers.append(await loop.create_server(self._connection, sock=sock, backlog=BACKLOG))
+            if self._tls is not None:
+                self.servers.append(cast("Any", Door(sock, self._tls, self._connection, self._limits)))
+            else:
+                self.servers.append(await loop.create_server(self._connection, sock=sock, backlog=BACKLOG))
         self._ticker = loop.create_task(self._tick_on())
         self.started = True
         if self._on_ready is not None and sockets:
@@ -176,7 +196,11 @@ class Server(uvicorn.Server):
 
     def _tick(self) -> None:
         connections = cast("set[Any]", self.server_state.connections)
-        self._shared.tick(connections, asyncio.get_running_loop().time(), time.time())
+        now = asyncio.get_running_loop().time()
+        self._shared.tick(connections, now, time.time())
+        if self._tls is not None and now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._tls.renew()
 
     async def _tick_on(self) -> None:
         while True:

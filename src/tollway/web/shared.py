@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import Final, Protocol
 
 from tollway.web.limits import Limits
+from tollway.web.memory import Memory
 from tollway.web.refusals import Envelope, envelope_for, new_request_id
 
 HEALTH_PATHS: Final = frozenset(("/livez", "/readyz", "/metrics"))
@@ -47,13 +48,20 @@ class Shared:
         """Calls being answered."""
         self.body_bytes = 0
         """Of large bodies whose calls are not over."""
+        self.short_of_memory = False
+        """Whether calls are shed because this process is as large as it may get."""
         self.draining = False
         self.date_block = b""
         self.log = logging.getLogger("tollway.web")
+        self._memory = Memory(limits.memory_soft)
 
     def tick(self, connections: Iterable[Timed], now: float, wall: float) -> None:
-        """Renew the Date header and act on deadlines that have passed. `wall` is Unix seconds."""
+        """Renew the Date header, look at memory, act on deadlines that have passed. `wall` is Unix seconds."""
         self.date_block = b"date: %b\r\n" % formatdate(wall, usegmt=True).encode("ascii")
+        short = self._memory.short(now)
+        if short is not self.short_of_memory:
+            self.short_of_memory = short
+            self.log.warning("memory is short: calls are shed" if short else "calls are served again")
         for connection in tuple(connections):
             if connection.deadline <= now:
                 connection.expire(now)

@@ -80,6 +80,10 @@ class ResponseWriter(Protocol):
         """
         ...
 
+    def weigh(self, size: int) -> None:
+        """The body has become `size` bytes in memory. Raises GatewayError (overloaded), ClientGone."""
+        ...
+
 
 def writer_of(scope: Mapping[str, Any]) -> ResponseWriter:
     """The writer of the request that a scope describes."""

@@ -126,6 +126,17 @@ def test_a_hint_outlasts_the_breaker() -> None:
     assert not admits(after_ok(opened, NOW + 1), NOW + 2)
 
 
+@pytest.mark.parametrize("back", [60_000, 3_600_000, 10**9])
+def test_a_clock_that_is_set_back_keeps_nothing_shut_for_longer_than_was_meant(back) -> None:
+    opened = after_fault(
+        faults(Breaker(half=NOW), CONSECUTIVE - 1), NOW, dice=EVEN, retry_after_ms=OPEN_MAX_MS
+    )
+    assert not admits(opened, NOW)
+    now = NOW - back
+    spans = range(0, 10**7, OPEN_MS)
+    assert next(span for span in spans if admits(opened, now + span)) <= 2 * OPEN_MAX_MS
+
+
 @pytest.mark.parametrize(
     ("breaker", "expected"),
     [

@@ -38,11 +38,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(app, **limits) -> AsyncIterator[Running]:
+async def running(app, *, tls=None, **limits) -> AsyncIterator[Running]:
     quick = {"accept_grace": 0.0, "drain_timeout": 0.0, "settle_timeout": 2.0, "linger_timeout": 2.0}
     shared = Shared(Limits(**{**quick, **limits}))
     ready = asyncio.Event()
-    server = Server(app, shared, on_ready=lambda _host, _port: ready.set())
+    server = Server(app, shared, tls=tls, on_ready=lambda _host, _port: ready.set())
     sockets = listen("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     serving = asyncio.create_task(server.serve(sockets))
@@ -59,5 +59,5 @@ async def running(app, **limits) -> AsyncIterator[Running]:
 
 @pytest.fixture
 def serving() -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
-    """`async with serving(app, **limits) as server`: a Server on a free port, drained at the end."""
+    """`async with serving(app, tls=None, **limits) as server`: a Server on a free port, drained at the end."""
     return running

@@ -18,11 +18,16 @@ because its caller left.
 
 Successes are counted only from the first fault on: a channel that is well costs nothing, neither
 memory nor time.
+
+Several processes may tell each other by marks: of two marks the later trip is right, and of one
+trip its end. Whoever hears a mark opens or closes as if it had seen it itself. What each counts
+stays its own, so that a process that hears nothing decides as well as one that is alone.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -36,9 +41,13 @@ OPEN_MS: Final = 30_000
 OPEN_MAX_MS: Final = 600_000
 MEMORY_MS: Final = 600_000
 """How long a trip is remembered after the breaker closed."""
+_LONGEST_MS: Final = OPEN_MAX_MS * 11 // 10
+"""The longest a breaker opens for, with the spread of its dice."""
 PROBE_MS: Final = 60_000
 """When a probe that never reported back is given up."""
 ENTRIES_MAX: Final = 10_000
+SKEW_MS: Final = 60_000
+"""How far ahead another process's clock may be for its marks to be believed."""
 
 
 class Breaker(Struct, frozen=True, kw_only=True):
@@ -46,7 +55,8 @@ class Breaker(Struct, frozen=True, kw_only=True):
 
     Counts are kept in two halves of the window (`*_before` is the older half), so what is counted
     is the last 15 to 30 seconds. `trips` is how often it opened in this illness; `open_until` 0
-    is closed; `probe_until` is set while a half-open probe is under way.
+    is closed; `probe_until` is set while a half-open probe is under way. `tripped_at` names the
+    last trip, open or over: it only grows, even where the clock does not.
     """
 
     consecutive: int = 0
@@ -56,6 +66,7 @@ class Breaker(Struct, frozen=True, kw_only=True):
     calls_before: int = 0
     faults_before: int = 0
     trips: int = 0
+    tripped_at: int = 0
     open_until: int = 0
     closed_at: int = 0
     probe_until: int = 0
@@ -66,22 +77,32 @@ def phase(breaker: Breaker, now: int) -> Phase:
     """Where a breaker stands."""
     if not breaker.open_until:
         return "closed"
-    return "open" if now < breaker.open_until else "half_open"
+    return "open" if _waits(breaker.open_until, now, _LONGEST_MS) else "half_open"
 
 
 def admits(breaker: Breaker, now: int) -> bool:
     """Whether a call may go: not while resting, open, or half-open with its probe under way."""
-    if now < breaker.rest_until:
+    if _waits(breaker.rest_until, now, OPEN_MAX_MS):
         return False
     if not breaker.open_until:
         return True
-    return now >= breaker.open_until and now >= breaker.probe_until
+    return not (_waits(breaker.open_until, now, _LONGEST_MS) or _waits(breaker.probe_until, now, PROBE_MS))
+
+
+def _waits(until: int, now: int, longest: int) -> bool:
+    """Whether `until` is still to come. What lies further ahead than was ever set is from before the clock was set back."""
+    return now < until <= now + longest
 
 
 def after_ok(breaker: Breaker, now: int) -> Breaker:
     """The breaker after a success."""
     if breaker.open_until:
-        return Breaker(trips=breaker.trips, closed_at=now, rest_until=breaker.rest_until)
+        return Breaker(
+            trips=breaker.trips,
+            tripped_at=breaker.tripped_at,
+            closed_at=max(1, now),
+            rest_until=breaker.rest_until,
+        )
     counted = _rolled(breaker, now)
     return replace(counted, consecutive=0, calls=counted.calls + 1)
 
@@ -125,7 +146,12 @@ def _tripped(breaker: Breaker, now: int, dice: float) -> Breaker:
     trips = 0 if fresh else breaker.trips
     span = min(OPEN_MS << min(trips, 10), OPEN_MAX_MS)
     span = span * (900 + int(dice * 200)) // 1000
-    return Breaker(trips=trips + 1, open_until=now + span, rest_until=breaker.rest_until)
+    return Breaker(
+        trips=trips + 1,
+        tripped_at=max(now, breaker.tripped_at + 1),
+        open_until=now + span,
+        rest_until=breaker.rest_until,
+    )
 
 
 def _rolled(breaker: Breaker, now: int) -> Breaker:
@@ -140,6 +166,54 @@ def _rolled(breaker: Breaker, now: int) -> Breaker:
         faults=0,
         calls_before=breaker.calls if recent else 0,
         faults_before=breaker.faults if recent else 0,
+    )
+
+
+class Mark(NamedTuple):
+    """What one process tells others of a breaker: its last trip, how that ended, and until when it rests."""
+
+    tripped_at: int
+    closed_at: int
+    open_until: int
+    trips: int
+    rest_until: int
+
+
+NO_MARK: Final = Mark(0, 0, 0, 0, 0)
+
+
+def mark_of(breaker: Breaker) -> Mark:
+    """What there is to tell of a breaker; NO_MARK if it never tripped and does not rest."""
+    closed_at = breaker.closed_at if breaker.tripped_at and not breaker.open_until else 0
+    return Mark(breaker.tripped_at, closed_at, breaker.open_until, breaker.trips, breaker.rest_until)
+
+
+def joined(one: Mark, other: Mark) -> Mark:
+    """What two marks say together, in whatever order and however often they are heard."""
+    later = max(one[:4], other[:4])
+    return Mark(*later, max(one.rest_until, other.rest_until))
+
+
+def after_mark(breaker: Breaker, mark: Mark, now: int) -> Breaker:
+    """The breaker after another process told of it. What no clock of ours could have made is not believed."""
+    if mark.tripped_at > now + SKEW_MS:
+        return breaker
+    open_until = min(mark.open_until, mark.tripped_at + _LONGEST_MS)
+    rest_until = max(breaker.rest_until, min(mark.rest_until, now + OPEN_MAX_MS))
+    if mark[:4] <= mark_of(breaker)[:4]:
+        return breaker if rest_until == breaker.rest_until else replace(breaker, rest_until=rest_until)
+    if not mark.closed_at:
+        return Breaker(
+            trips=mark.trips, tripped_at=mark.tripped_at, open_until=open_until, rest_until=rest_until
+        )
+    if breaker.open_until:
+        breaker = Breaker()
+    return replace(
+        breaker,
+        trips=mark.trips,
+        tripped_at=mark.tripped_at,
+        closed_at=mark.closed_at,
+        rest_until=rest_until,
     )
 
 
@@ -214,6 +288,23 @@ class Health:
         known = self._breakers.get((channel, model))
         if known is not None and known.probe_until:
             self._breakers[channel, model] = replace(known, probe_until=0)
+
+    def marks(self) -> Iterator[tuple[tuple[str, str], Mark]]:
+        """What there is to tell other processes, by channel and model."""
+        for name, breaker in self._breakers.items():
+            mark = mark_of(breaker)
+            if mark != NO_MARK:
+                yield name, mark
+
+    def hear(self, channel: str, model: str, mark: Mark, now: int) -> None:
+        """Another process tells of a breaker."""
+        known = self._breakers.get((channel, model))
+        found = after_mark(known or Breaker(half=now), mark, now)
+        if known is None:
+            if idle(found, now):
+                return
+            self._make_room(now)
+        self._breakers[channel, model] = found
 
     def _make_room(self, now: int) -> None:
         if len(self._breakers) < self._entries_max:

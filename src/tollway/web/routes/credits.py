@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from tollway.core.access.keys import Key
 from tollway.core.dialects.checked import parse
 from tollway.core.errors import GatewayError
 from tollway.flows import credits as money
-from tollway.flows import estimates, receipts
+from tollway.flows import estimates, own_caps, receipts
 from tollway.flows.admin import wire
 from tollway.flows.admit import identify, stranger
 from tollway.flows.call import Call
@@ -87,11 +89,43 @@ async def redeem(request: Request) -> None:
     code = body.get("code")
     if type(code) is not str or not 0 < len(code) <= CODE_MAX:
         raise GatewayError("missing_field", "The field 'code' is missing: the code to redeem.", param="code")
+    async with _a_request_of(request, key):
+        _show(request, await money.redeem(request.gate.store, key, code, request.now))
+
+
+async def list_caps(request: Request) -> None:
+    """GET /v1/caps: what one call of this key may cost, by model."""
+    _show(request, await own_caps.listed(request.gate, await _key(request)))
+
+
+async def put_cap(request: Request) -> None:
+    """PUT /v1/caps/{model}: cap every call of this key to a model; takes a request of the key's rate."""
+    key = await _key(request)
+    told = parse(await request.body()).get("credits")
+    async with _a_request_of(request, key):
+        _show(request, await own_caps.put(request.gate, key, _model(request), told, request.now))
+
+
+async def delete_cap(request: Request) -> None:
+    """DELETE /v1/caps/{model}: take such a cap away; takes a request of the key's rate."""
+    key = await _key(request)
+    async with _a_request_of(request, key):
+        _show(request, await own_caps.remove(request.gate, key, _model(request), request.now))
+
+
+@contextlib.asynccontextmanager
+async def _a_request_of(request: Request, key: Key) -> AsyncIterator[None]:
+    """Take a request of a key's rate while something is done for it. Raises GatewayError (429)."""
     taken = await request.gate.limiter.take(key, 0, request.now)
     try:
-        _show(request, await money.redeem(request.gate.store, key, code, request.now))
+        yield
     finally:
         request.gate.give_back(taken, 0)
+
+
+def _model(request: Request) -> str:
+    # SDKs write the slash of `vendor/model` as %2F; no other escape reaches a route.
+    return request.params["model"].replace("%2F", "/")
 
 
 async def estimate(request: Request) -> None:
@@ -109,11 +143,8 @@ async def estimate(request: Request) -> None:
     call = _call(request)
     most = request.header(b"x-tollway-max-credits")
     call.max_credits = None if most is None else most.decode("latin-1")
-    taken = await request.gate.limiter.take(key, 0, request.now)
-    try:
+    async with _a_request_of(request, key):
         _show(request, await estimates.by_body(request.gate, key, parse(await request.body()), call))
-    finally:
-        request.gate.give_back(taken, 0)
 
 
 async def _key(request: Request) -> Key:
@@ -164,6 +195,9 @@ _HANDLERS: Final = (
     ("GET", "credits", balance, "Show the account's credits"),
     ("GET", "credits/ledger", ledger, "List the account's ledger entries"),
     ("GET", "key", about_key, "Show this key, its limits and its use"),
+    ("GET", "caps", list_caps, "List what one call of this key may cost"),
+    ("PUT", "caps/{model:path}", put_cap, "Limit what one call of this key to a model may cost"),
+    ("DELETE", "caps/{model:path}", delete_cap, "Take such a limit away"),
     ("POST", "credits/estimate", estimate, "Say what a call would cost"),
     ("POST", "credits/redeem", redeem, "Turn a redemption code into credits"),
 )

@@ -13,7 +13,7 @@ from tollway.core.routing.models import Model
 from tollway.flows import catalogue
 from tollway.flows.admit import identify
 from tollway.web import credentials
-from tollway.web.envelopes import OPENAI_ROOTS, Envelope
+from tollway.web.envelopes import GEMINI_ROOTS, OPENAI_ROOTS, Envelope
 from tollway.web.pricing import price_view
 from tollway.web.registry import Route
 from tollway.web.request import Request
@@ -24,10 +24,7 @@ _ROOTS: Final[dict[str, Shape | None]] = {
     **dict.fromkeys(OPENAI_ROOTS, None),
     "/openai/v1": "openai",
     "/anthropic/v1": "anthropic",
-    "/gemini/v1": "gemini",
-    "/gemini/v1beta": "gemini",
-    "/v1beta": "gemini",
-    "/api/v1beta": "gemini",
+    **dict.fromkeys((root for root in GEMINI_ROOTS if root not in OPENAI_ROOTS), "gemini"),
 }
 PAGE_MAX: Final = 1_000
 _GEMINI_METHODS: Final = ("generateContent", "streamGenerateContent", "countTokens")
