@@ -1,6 +1,6 @@
 """Runs real coding agents through a gateway against every upstream dialect of the sandbox.
 
-    just agents            install Claude Code, Codex and Gemini CLI from npm into a scratch folder, run all
+    just agents            install all of PACKAGES from npm into a scratch folder, run all
     just agents claude     only one of them
 
 Each agent reads a file and edits it, on a model behind a channel of each of the four dialects; then
@@ -31,7 +31,13 @@ PACKAGES = {
     "claude": "@anthropic-ai/claude-code@2.1.328",
     "codex": "@openai/codex@0.169.0",
     "gemini": "@google/gemini-cli@0.61.0",
+    "opencode": "opencode-ai@1.18.33",
+    "qwen": "@qwen-code/qwen-code@0.15.10",
+    "cline": "cline@3.0.65",
+    "cn": "@continuedev/cli@1.5.47",
+    "pi": "@mariozechner/pi-coding-agent@0.73.1",
 }
+"""By the name of the command."""
 DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 INSIDE = "TOLLWAY_AGENTS_INSIDE"
 LIMIT_S = 180
@@ -86,7 +92,8 @@ def _model(dialect: str) -> str:
 
 def _channel(gateway: Gateway, dialect: str) -> None:
     name = _model(dialect)
-    gateway.cli("model", "add", name, "--input-price", "100", "--output-price", "400", "--quiet")
+    price = ("--input-price", "100", "--output-price", "400")
+    gateway.cli("model", "add", name, *price, "--quiet")
     gateway.cli(
         *("channel", "add", "--name", f"to-{dialect}", "--dialect", dialect, "--quiet"),
         *("--base-url", "sandbox:", "--model", f"{name}=sandbox-agent"),
@@ -126,7 +133,7 @@ class Stage:
 
     def _tell(self, what: str, done: subprocess.CompletedProcess[str], *, good: bool, began: float) -> bool:
         took = time.monotonic() - began
-        print(f"{self.agent:7} {what:17} {'good' if good else 'FAILED':7} {took:5.1f} s", flush=True)
+        print(f"{self.agent:8} {what:17} {'good' if good else 'FAILED':7} {took:5.1f} s", flush=True)
         if not good:
             print(done.stdout[-3000:], done.stderr[-2000:], sep="\n")
         return good
@@ -184,15 +191,13 @@ def _codex(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str
 
 
 def _gemini(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
-    folder = home / ".gemini"
-    folder.mkdir()
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
         "general": {"disableAutoUpdate": True},
     }
-    (folder / "settings.json").write_text(json.dumps(settings))
+    _write(home / ".gemini" / "settings.json", settings)
     command = ["-m", model, "--output-format", "json", "--approval-mode", "yolo", "-p"]
     return command, {
         "GEMINI_API_KEY": key,
@@ -201,7 +206,79 @@ def _gemini(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[st
     }
 
 
-_SETUPS = {"claude": _claude, "codex": _codex, "gemini": _gemini}
+def _opencode(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "options": {"baseURL": f"{gateway.url}/v1", "apiKey": "{env:TOLLWAY_KEY}"},
+        "models": {model: {}},
+    }
+    settings = {"autoupdate": False, "share": "disabled", "provider": {"tollway": provider}}
+    _write(home / ".config" / "opencode" / "opencode.json", settings)
+    return ["run", "-m", f"tollway/{model}"], {"TOLLWAY_KEY": key}
+
+
+def _qwen(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    settings = {
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+        "general": {"disableAutoUpdate": True},
+    }
+    _write(home / ".qwen" / "settings.json", settings)
+    command = ["--auth-type", "openai", "-m", model, "--approval-mode", "yolo", "-p"]
+    return command, {"OPENAI_BASE_URL": f"{gateway.url}/v1", "OPENAI_API_KEY": key}
+
+
+def _cline(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    name = "openai-compatible"
+    settings = {"provider": name, "apiKey": key, "model": model, "baseUrl": f"{gateway.url}/v1"}
+    entry = {"settings": settings, "updatedAt": "2026-11-21T00:00:00.000Z", "tokenSource": "manual"}
+    providers = {"version": 1, "lastUsedProvider": name, "modes": {}, "providers": {name: entry}}
+    _write(home / ".cline" / "data" / "settings" / "providers.json", providers)
+    return ["--json"], {}
+
+
+def _cn(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    entry = {
+        "name": model,
+        "provider": "openai",
+        "model": model,
+        "apiBase": f"{gateway.url}/v1",
+        "apiKey": key,
+        "roles": ["chat"],
+        "capabilities": ["tool_use"],
+    }
+    # YAML, of which JSON is a part.
+    _write(home / "config.yaml", {"name": "Tollway", "version": "1.0.0", "schema": "v1", "models": [entry]})
+    return ["--config", str(home / "config.yaml"), "--auto", "-p"], {"CONTINUE_TELEMETRY_ENABLED": "0"}
+
+
+def _pi(home: Path, gateway: Gateway, model: str, key: str) -> tuple[list[str], dict[str, str]]:
+    entry = {"id": model, "name": model, "contextWindow": 128_000, "maxTokens": 16_000}
+    provider = {
+        "baseUrl": f"{gateway.url}/v1",
+        "api": "openai-completions",
+        "apiKey": "TOLLWAY_KEY",
+        "models": [entry],
+    }
+    _write(home / ".pi" / "agent" / "models.json", {"providers": {"tollway": provider}})
+    return ["--offline", "--provider", "tollway", "--model", model, "-p"], {"TOLLWAY_KEY": key}
+
+
+def _write(path: Path, settings: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings))
+
+
+_SETUPS = {
+    "claude": _claude,
+    "codex": _codex,
+    "gemini": _gemini,
+    "opencode": _opencode,
+    "qwen": _qwen,
+    "cline": _cline,
+    "cn": _cn,
+    "pi": _pi,
+}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Builds the catalogue of public models that Tollway ships: `python tools/catalogue.py [--check]`.
 
 Token prices come from the installed `genai-prices`, which is needed only here; what it lacks comes
-from `catalogue_facts.toml` (what models can do) and `catalogue_rows.toml` (pictures, films, music,
-speech). The same inputs give the same bytes. `--check` changes nothing and fails if the shipped
+from `catalogue_facts.toml` (what models can do, fees of tools, tiers) and `catalogue_rows.toml`
+(pictures, films, music, speech). The same inputs give the same bytes. `--check` changes nothing and fails if the shipped
 file differs.
 """
 
@@ -43,13 +43,15 @@ PER_MILLION: Final = {
     "output_image_mtok": "image_token_out",
     "input_mchars": "character",
 }
-UNPRICED: Final = {
-    "web_searches_kcount",
-    "storage_searches_kcount",
-    "cache_audio_read_mtok",
-    "cache_image_read_mtok",
+PER_THOUSAND: Final = {
+    "requests_kcount": "call",
+    "web_searches_kcount": "web_search",
+    "storage_searches_kcount": "file_search",
 }
-"""Prices that are left out of a row: searches, which no meter counts, and cached sound and pictures, which count as cached."""
+UNPRICED: Final = {"cache_audio_read_mtok", "cache_image_read_mtok"}
+"""Prices that are left out of a row: cached sound and pictures count as cached."""
+GROUNDED: Final = ("gemini-2.*",)
+"""Google's models whose searches are sold by the call that made any, and not one by one."""
 
 
 def build() -> list[dict[str, Any]]:
@@ -110,6 +112,9 @@ def _row(facts: dict[str, Any], provider: Any, model: Any) -> dict[str, Any] | N
     rates = _rates(model)
     if rates is None:
         return None
+    if provider.id == "google" and "web_search" in rates and _matches(model.id, GROUNDED):
+        rates["grounded"] = rates.pop("web_search")
+    more = _add_fees(facts, provider.id, model.id, rates) + _add_tiers(facts, provider.id, model.id, rates)
     name = known.get("id", model.id)
     upstream = known.get("upstream", model.id).format(id=model.id)
     urls = provider.pricing_urls or [""]
@@ -117,16 +122,47 @@ def _row(facts: dict[str, Any], provider: Any, model: Any) -> dict[str, Any] | N
         id=name,
         provider=provider.id,
         kind=known.get("kind", "chat"),
-        rates=rates,
+        rates=_ordered(rates),
         upstream="" if upstream == name else upstream,
         description=model.name or "",
         context_window=known.get("context_window", model.context_window or 0),
         output_max=known.get("output_max", 0),
         capabilities=known.get("capabilities", []),
         parameters=known.get("parameters", {}),
-        source=f"genai-prices {PINNED}: {urls[0]}",
+        source="; ".join([f"genai-prices {PINNED}: {urls[0]}", *more]),
         date=AS_OF.date().isoformat(),
     )
+
+
+def _add_fees(facts: dict[str, Any], provider: str, model: str, rates: dict[str, int]) -> list[str]:
+    """Add what the facts say of tools; what is said of where that was read."""
+    told = []
+    for fee in facts["fee"]:
+        if fee["provider"] == provider and _matches(model, fee["models"]):
+            for key, usd in fee["prices"].items():
+                rates[key] = _micro(Decimal(usd), parse_key(key).meter)
+            told.append(f"{', '.join(fee['prices'])}: {fee['source']} ({fee['date']})")
+    return told
+
+
+def _add_tiers(facts: dict[str, Any], provider: str, model: str, rates: dict[str, int]) -> list[str]:
+    """The same of tiers: their own prices, or so many times every token rate there is."""
+    told = []
+    plain = {key: rate for key, rate in rates.items() if METERS[parse_key(key).meter].by_size}
+    for tier in facts["tier"]:
+        if tier["provider"] != provider or not _matches(model, tier["models"]):
+            continue
+        if "times" in tier:
+            found = {key: Decimal(rate) * Decimal(tier["times"]) for key, rate in plain.items()}
+        else:
+            found = {key: Decimal(_micro(Decimal(usd), key)) for key, usd in tier["prices"].items()}
+        for key, rate in found.items():
+            name, at, above = key.partition("@")
+            if rate != int(rate):
+                raise SystemExit(f"{model}: the rate of {key} on {tier['name']} is finer than a rate can be")
+            rates[f"{name}:{tier['name']}{at}{above}"] = int(rate)
+        told.append(f"tier {tier['name']}: {tier['source']} ({tier['date']})")
+    return told
 
 
 def _rates(model: Any) -> dict[str, int] | None:
@@ -144,12 +180,12 @@ def _rates(model: Any) -> dict[str, int] | None:
         elif key in ("audio_hours", "input_audio_hours"):
             # A second costs the 3,600th part, rounded up to a whole micro-credit per 10^6 seconds.
             rates["audio_second"] = -(-int(price * MICRO_PER_USD * UNITS) // 3600)
-        elif key == "requests_kcount":
-            rates["call"] = int(price * MICRO_PER_USD * UNITS / 1000)
+        elif key in PER_THOUSAND:
+            rates[PER_THOUSAND[key]] = int(price * MICRO_PER_USD * UNITS / 1000)
         else:
             return None
     mixed = "audio_second" in rates and len(rates) > 1
-    return None if mixed or not any(rates.values()) else _ordered(rates)
+    return None if mixed or not any(rates.values()) else rates
 
 
 def _base(price: Any) -> Decimal:

@@ -17,7 +17,7 @@ def test_every_meter_is_documented():
             name,
             meter.units,
             str(meter.per),
-            "size of the call" if meter.by_size else ", ".join(meter.qualifiers),
+            "size of the call, tier" if meter.by_size else ", ".join(meter.qualifiers),
         )
         for name, meter in METERS.items()
     ]

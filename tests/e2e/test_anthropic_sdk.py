@@ -74,6 +74,24 @@ def test_tools_are_called_and_their_results_come_back(sdk, behind, stream):
 
 
 @BEHIND
+def test_the_tool_runner_and_its_thread_send_the_whole_conversation(sdk, behind):
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        return f"31 degrees in {city}"
+
+    asked = {"model": model_for(behind, "chat"), "max_tokens": 500}
+    runner = sdk.beta.messages.tool_runner(
+        **asked, tools=[get_weather], messages=[{"role": "user", "content": "What is the weather?"}]
+    )
+    assert "31 degrees" in runner.until_done().content[-1].text
+
+    thread = sdk.beta.messages.thread(**asked)
+    counts = [thread.send({"role": "user", "content": "Hello!"}).usage.input_tokens for _ in range(3)]
+    assert counts[0] < counts[1] < counts[2]
+
+
+@BEHIND
 def test_thought_is_shown_and_its_signature_is_taken_back(sdk, behind):
     asked = {
         "model": model_for(behind, "reasoning"),

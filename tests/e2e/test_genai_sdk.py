@@ -140,7 +140,9 @@ def test_the_list_of_models_is_googles_own(sdk):
     assert sdk.models.get(model=names[0].removeprefix("models/")).name == names[0]
 
 
-@pytest.mark.parametrize("root", ["/v1beta", "/v1", "/api/v1beta", "/gemini/v1beta", "/gemini/v1"])
+@pytest.mark.parametrize(
+    "root", ["/v1beta", "/v1", "/v1alpha", "/api/v1beta", "/gemini/v1beta", "/gemini/v1"]
+)
 @pytest.mark.parametrize("query", ["", "?key={key}"])
 def test_every_root_answers_with_the_key_in_a_header_or_in_the_query(matrix, root, query):
     headers = {"content-type": "application/json"}

@@ -71,10 +71,13 @@ async def test_without_a_choice_only_models_that_exist_are_looked_at(admin):
     assert names(plan["changed"]) == ["gpt-5", "kimi-k3"]
     gpt, kimi = plan["changed"]
     assert kimi["provider"] == "moonshotai"
-    assert gpt["rates"] == [
+    assert [
+        one for one in gpt["rates"] if one["rate"] in ("input", "cache_read", "output", "web_search")
+    ] == [
         {"rate": "input", "old": 3000, "new": 1250, "percent": Decimal("-58.3")},
         {"rate": "cache_read", "old": None, "new": 125, "percent": None},
         {"rate": "output", "old": 15000, "new": 10000, "percent": Decimal("-33.3")},
+        {"rate": "web_search", "old": None, "new": 10, "percent": None},
     ]
     assert set(gpt["facts"]) >= {"provider", "context_window", "capabilities"}
     await do(admin, "model.sync", apply=True)
@@ -117,12 +120,17 @@ async def test_a_markup_is_rounded_up_and_remembered(admin):
     await do(admin, "model.sync", models="gpt-5-nano", markup="33.33", apply=True)
     model = await model_of(admin, "gpt-5-nano")
     # $0.05, $0.005 and $0.4 per 10^6 tokens, times 1.3333
-    assert model.price.rates == {"input": 66_665_000, "cache_read": 6_666_500, "output": 533_320_000}
+    tokens = {"input": 66_665_000, "cache_read": 6_666_500, "output": 533_320_000}
+    # ... and $10 and $2.50 for a thousand searches
+    searches = {"web_search": 13_333_000_000_000, "file_search": 3_333_250_000_000}
+    assert {key: model.price.rates[key] for key in (*tokens, *searches)} == {**tokens, **searches}
     assert model.price.source.endswith("openai +33.33%")
     same = await do(admin, "model.sync")
     assert (same["changed"], same["unchanged"]) == ([], 1)
     back = await do(admin, "model.sync", markup="0", apply=True)
-    assert [change["percent"] for change in back["changed"][0]["rates"]] == [Decimal("-25.0")] * 3
+    assert [change["percent"] for change in back["changed"][0]["rates"]] == [Decimal("-25.0")] * len(
+        model.price.rates
+    )
     assert (await model_of(admin, "gpt-5-nano")).price.rates == row_of("gpt-5-nano", "openai").rates
 
 

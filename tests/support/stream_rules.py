@@ -88,6 +88,8 @@ def responses(objects: list[Any], complete: bool) -> None:
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             ended = True
             _responses_end(one, kind, items, done)
+        elif kind in ("response.created", "response.queued", "response.in_progress"):
+            assert at < 2, f"{kind} would start a client's copy of the answer anew"
     if complete:
         assert ended
 

@@ -59,6 +59,7 @@ CODES: Final[dict[str, Code]] = {
     "model_not_available": Code(404, _INVALID, False),
     "not_found": Code(404, _INVALID, False),
     "previous_response_not_found": Code(400, _INVALID, False),
+    "thread_not_found": Code(404, _INVALID, False),
     # money and limits
     "insufficient_credits": Code(402, "insufficient_quota", False),
     "key_budget_exceeded": Code(402, "insufficient_quota", False),

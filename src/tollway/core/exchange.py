@@ -239,7 +239,8 @@ class Request(Struct, frozen=True, kw_only=True):
 class Usage(Struct, frozen=True, kw_only=True):
     """Token counts as the upstream reported them, clamped to sane integers.
 
-    `tool_requests` counts what the upstream's own tools did (searches, fetches), in requests.
+    `tools` counts what the upstream's own tools did, by the meter that prices it; see `core/billing/meters.py`.
+    `tier` is the tier that served the call in our words (`priority`, `flex-us`, ...), "" for the usual one.
     """
 
     input: int = 0
@@ -253,7 +254,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     anomalous: bool = False
     image_in: int = 0
     image_out: int = 0
-    tool_requests: int = 0
+    tools: dict[str, int] = {}
+    tier: str = ""
     extras: Extras = {}
 
 

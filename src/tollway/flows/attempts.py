@@ -135,7 +135,8 @@ class Attempt:
     def record(self, call_id: str, now: int) -> AttemptRecord:
         """The attempt as it will be remembered. Its cost is known where the upstream reported usage."""
         rates, usage = self.candidate.route.cost, self.tally.usage
-        known = rates is not None and usage is not None
+        # Before its end an answer may tell what its tools did and nothing of tokens.
+        known = rates is not None and usage is not None and (usage.input > 0 or usage.output > 0)
         return AttemptRecord(
             call_id=call_id,
             n=self.n,

@@ -35,7 +35,7 @@ class Call:
     answer. `scope`: the account behind the channel that answered. `session`: what a header says
     belongs together, "" if none does. `begun`: the attempt that an upstream had accepted when the
     client left before the first word. `claim`: the idempotency key to be taken with the hold.
-    `max_credits`: what a header says the call may cost.
+    `max_credits`: what a header says the call may cost. `shed`: what was left out of the request, and why.
     """
 
     __slots__ = (
@@ -55,6 +55,7 @@ class Call:
         "route",
         "scope",
         "session",
+        "shed",
         "user_agent",
     )
 
@@ -70,6 +71,7 @@ class Call:
         self.created_at = created_at
         self.attempts: list[AttemptRecord] = []
         self.passed: tuple[tuple[bytes, bytes], ...] = ()
+        self.shed: tuple[str, ...] = ()
         self.keeper: Keeper | None = None
         self.scope = ""
         self.claim: Claim | None = None

@@ -13,6 +13,9 @@ FIELD: Final = "max_credits"
 HEADER: Final = "x-tollway-max-credits"
 EVERY: Final = "*"
 
+Caps = tuple[tuple[str, int], ...]
+"""Caps as (model, micro-credits)."""
+
 
 class Cap(NamedTuple):
     """A bound on one call in micro-credits, and who set it: `scope` is "key" for a key's own."""
@@ -26,14 +29,14 @@ class Cap(NamedTuple):
 def cap_of(call: Call) -> Cap | None:
     """The lowest bound on a call, None if nobody set one. Raises GatewayError (invalid_value) for an impossible one."""
     wished = call.request.max_credits
-    if wished is None and call.max_credits is None and not call.key.caps:
+    if wished is None and call.max_credits is None and not call.key.caps and not call.key.own_caps:
         return None
     found = []
     if wished is not None:
         words = f"this request's own {FIELD}"
-        found.append(Cap(_micro(str(wished), FIELD), words, FIELD, None))
+        found.append(Cap(micro(str(wished), FIELD), words, FIELD, None))
     if call.max_credits is not None:
-        found.append(Cap(_micro(call.max_credits, HEADER), f"this request's header {HEADER}", HEADER, None))
+        found.append(Cap(micro(call.max_credits, HEADER), f"this request's header {HEADER}", HEADER, None))
     own = of_key(call.key, call.model.id)
     if own is not None:
         found.append(own)
@@ -53,16 +56,27 @@ def refuse(cap: Cap, needed: int, model: str) -> NoReturn:
 
 
 def of_key(key: Key, model: str) -> Cap | None:
-    """The cap a key has for a model, or for every model."""
-    caps = dict(key.caps)
-    for name in (model, EVERY):
-        if name in caps:
-            which = f"its cap for {name!r}" if name != EVERY else "its cap for every call"
-            return Cap(caps[name], f"the key {key.name!r} by {which}", None, "key")
-    return None
+    """The lower of the operator's cap on a key for a model and its holder's, each for that model or for every one."""
+    found = [_layer(key, model, key.caps, "its"), _layer(key, model, key.own_caps, "its own")]
+    return min((one for one in found if one is not None), key=lambda cap: cap.amount, default=None)
 
 
-def _micro(text: str, param: str) -> int:
+def lookup(caps: Caps, model: str) -> int | None:
+    """What caps say of a model: that of its own, else that of every model."""
+    known = dict(caps)
+    return known.get(model, known.get(EVERY))
+
+
+def _layer(key: Key, model: str, caps: Caps, whose: str) -> Cap | None:
+    amount = lookup(caps, model)
+    if amount is None:
+        return None
+    which = f"for {model!r}" if model in dict(caps) else "for every call"
+    return Cap(amount, f"the key {key.name!r} by {whose} cap {which}", None, "key")
+
+
+def micro(text: str, param: str) -> int:
+    """Credits as they were written, in micro-credits. Raises GatewayError (invalid_value)."""
     try:
         found = parse_credits(text)
     except ValueError as error:

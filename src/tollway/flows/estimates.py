@@ -12,10 +12,11 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from tollway.core.access.keys import Key
-from tollway.core.billing.meters import COUNT_MAX, METERS
+from tollway.core.billing.fees import USES, fee_lines
+from tollway.core.billing.meters import COUNT_MAX, METERS, TIER, known_tier
 from tollway.core.billing.money import AMOUNT_MAX, MICRO
 from tollway.core.billing.periods import period_of
-from tollway.core.billing.pricing import Estimate, estimate, estimate_tokens
+from tollway.core.billing.pricing import Estimate, dearest, estimate, estimate_tokens
 from tollway.core.billing.rates import Rates, parse_key
 from tollway.core.billing.statement import Line, exact, state
 from tollway.core.dialects.asked import Asked
@@ -24,7 +25,8 @@ from tollway.core.errors import GatewayError
 from tollway.core.exchange import DialectName
 from tollway.core.json import encode
 from tollway.core.routing.models import Model, Price
-from tollway.flows import caps
+from tollway.core.terms import Terms
+from tollway.flows import caps, fees
 from tollway.flows.admit import find_model
 from tollway.flows.call import Call
 from tollway.flows.catalogue import servable
@@ -111,10 +113,17 @@ async def by_body(gate: Gate, key: Key | None, body: dict[str, Any], call: Call)
         asked = _asked(body)
         model = await _model(gate, key, asked.model)
         call.request = asked
+        terms = fees.terms(gate, asked, model, PUBLIC_GROUP if key is None else key.group)
         bound = estimate(
-            asked.input_bound, asked.output_wanted, asked.choices, model, None, audio=asked.audio
+            asked.input_bound,
+            asked.output_wanted,
+            asked.choices,
+            model,
+            None,
+            audio=asked.audio,
+            terms=terms,
         )
-        found = _bounded(model, asked, bound)
+        found = _bounded(model, asked, bound, terms)
     if key is None:
         return found
     call.key, call.model = key, model
@@ -192,6 +201,8 @@ def _counts(body: dict[str, Any]) -> dict[str, int] | None:
 
 
 def _meter(name: str) -> str:
+    if name.startswith(f"{TIER}:"):
+        return name
     try:
         key = parse_key(name)
     except ValueError as error:
@@ -249,6 +260,8 @@ def _counted(model: Model, counts: dict[str, int]) -> tuple[EstimateView, Estima
 
 def _rate_of(rates: dict[str, int], counted: str) -> int | None:
     meter = counted.partition(":")[0]
+    if meter == TIER:
+        return 0 if known_tier(counted.partition(":")[2], rates) else None
     # Tokens of a kind without a rate of its own are billed as their parents, and so may be estimated.
     parents = {
         "cache_read": "input",
@@ -263,14 +276,14 @@ def _rate_of(rates: dict[str, int], counted: str) -> int | None:
 
 
 def _is(counted: str, direction: str) -> bool:
-    meter = METERS[counted.partition(":")[0]]
-    return meter.by_size and meter.direction == direction
+    meter = METERS.get(counted.partition(":")[0])
+    return meter is not None and meter.by_size and meter.direction == direction
 
 
-def _bounded(model: Model, asked: Asked, bound: Estimate) -> EstimateView:
+def _bounded(model: Model, asked: Asked, bound: Estimate, terms: Terms) -> EstimateView:
     price = _price(model)
     rates = price.rates if isinstance(price.rates, Rates) else Rates(price.rates)
-    plain = rates.less(0).dearest(bound.input_tokens)
+    plain = dearest(rates.less(0), bound.input_tokens, terms.tier)
     rate_in, rate_out = (plain.audio_in, plain.audio_out) if asked.audio else (plain.text_in, plain.text_out)
     lines = [
         _line("input", bound.input_tokens, rate_in),
@@ -278,6 +291,7 @@ def _bounded(model: Model, asked: Asked, bound: Estimate) -> EstimateView:
     ]
     if "call" in rates:
         lines.append(_line("call", 1, rates["call"]))
+    lines += [_line(meter, uses, rate) for meter, uses, rate in fee_lines(terms, rates.less(0))]
     return EstimateView(
         model=model.id,
         price_version=price.version,
@@ -291,12 +305,22 @@ def _bounded(model: Model, asked: Asked, bound: Estimate) -> EstimateView:
         discount_percent=exact(price.discount, 100),
         rule="the most the call can cost: at most one input token a byte and the longest answer allowed, both at their "
         "dearest rates, less the discount, rounded up once; what it really uses is charged"
-        + ("" if bound.bounded else "; nobody has bounded the answer, so set max_tokens for a firm bound"),
+        + _unbounded(bound, terms),
     )
 
 
+def _unbounded(bound: Estimate, terms: Terms) -> str:
+    if bound.bounded:
+        return ""
+    if terms.tools:
+        return f"; tools are held for {USES} uses where the request sets no limit, and what they really do is charged"
+    if terms.loads:
+        return "; what is behind a URL is charged for what it is"
+    return "; nobody has bounded the answer, so set max_tokens for a firm bound"
+
+
 def _line(name: str, quantity: int, rate: int) -> Line:
-    meter = METERS[name]
+    meter = METERS[name.partition(":")[0]]
     return Line(
         meter=name,
         unit=meter.units,
@@ -331,7 +355,15 @@ async def _verdict(gate: Gate, call: Call, bound: Estimate, *, counted: bool) ->
     allowed = code is None
     if not allowed and not counted and call.request.output_wanted is None:
         asked = call.request
-        less = estimate(asked.input_bound, None, asked.choices, call.model, max(0, most), audio=asked.audio)
+        less = estimate(
+            asked.input_bound,
+            None,
+            asked.choices,
+            call.model,
+            max(0, most),
+            audio=asked.audio,
+            terms=fees.terms(gate, asked, call.model, key.group),
+        )
         clamp = less.clamped_output
         allowed = clamp is not None and clamp >= CLAMP_MIN and less.amount <= most
     return Verdict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,10 +11,12 @@ from tollway.core.billing.money import credits_text
 from tollway.core.billing.periods import period_end
 from tollway.core.billing.pricing import Estimate, estimate
 from tollway.core.errors import GatewayError, Limit
-from tollway.flows import caps
+from tollway.core.terms import Terms
+from tollway.flows import caps, fees
 from tollway.flows.budgets import Bounds
 from tollway.flows.call import Call
 from tollway.flows.gate import Gate
+from tollway.flows.hushed import hushed, reset_words
 from tollway.store.base import Balance, HoldRequest, InsufficientFunds, Ledger, LedgerUnavailable
 
 CLAMP_MIN = 16
@@ -39,19 +41,22 @@ async def reserve(gate: Gate, call: Call) -> Held:
     """
     try:
         bounds = await gate.budgets.bounds(call.key, call.created_at)
-        return await _reserve(gate.store.ledger, call, bounds)
+        terms = fees.terms(gate, call.request, call.model, call.key.group)
+        return await _reserve(gate.store.ledger, call, bounds, terms)
     except LedgerUnavailable:
         raise unavailable() from None
+    except GatewayError as refused:
+        raise refused if gate.settings.show_amounts else hushed(refused, call) from None
 
 
-async def _reserve(ledger: Ledger, call: Call, bounds: Bounds) -> Held:
+async def _reserve(ledger: Ledger, call: Call, bounds: Bounds, terms: Terms) -> Held:
     request = call.request
     cap = caps.cap_of(call)
     available = cap.amount if cap else None
     while True:
-        bound = _bound(call, request.output_wanted, available)
+        bound = _bound(call, terms, request.output_wanted, available)
         if cap is not None:
-            bound = _within(cap, bound, call)
+            bound = _within(cap, bound, call, terms)
         try:
             return Held(bound, await ledger.hold(_request(call, bounds, bound)))
         except InsufficientFunds as error:
@@ -61,26 +66,28 @@ async def _reserve(ledger: Ledger, call: Call, bounds: Bounds) -> Held:
         if request.output_wanted is not None or (available is not None and left >= available):
             _refuse(call, bound, short)
         left = left if cap is None else min(left, cap.amount)
-        clamped = _bound(call, None, left).clamped_output
+        clamped = _bound(call, terms, None, left).clamped_output
         if clamped is None or clamped < CLAMP_MIN:
             _refuse(call, bound, short)
         available = left
 
 
-def _within(cap: caps.Cap, bound: Estimate, call: Call) -> Estimate:
+def _within(cap: caps.Cap, bound: Estimate, call: Call, terms: Terms) -> Estimate:
     """The bound, if it keeps the cap. Where nobody knows how long the answer may get, it is limited to what is held."""
     clamped = bound.clamped_output
     if bound.amount > cap.amount or (clamped is not None and clamped < CLAMP_MIN):
-        needed = bound.amount if clamped is None else _bound(call, CLAMP_MIN, None).amount
+        needed = bound.amount if clamped is None else _bound(call, terms, CLAMP_MIN, None).amount
         caps.refuse(cap, max(needed, bound.amount), call.model.id)
     if bound.bounded:
         return bound
     return replace(bound, clamped_output=bound.output_tokens, bounded=True)
 
 
-def _bound(call: Call, wanted: int | None, available: int | None) -> Estimate:
+def _bound(call: Call, terms: Terms, wanted: int | None, available: int | None) -> Estimate:
     asked = call.request
-    return estimate(asked.input_bound, wanted, asked.choices, call.model, available, audio=asked.audio)
+    return estimate(
+        asked.input_bound, wanted, asked.choices, call.model, available, audio=asked.audio, terms=terms
+    )
 
 
 def _request(call: Call, bounds: Bounds, bound: Estimate) -> HoldRequest:
@@ -110,36 +117,27 @@ def unavailable() -> GatewayError:
 
 
 def _refuse(call: Call, bound: Estimate, short: InsufficientFunds) -> NoReturn:
-    key, now = call.key, call.created_at
-    balance = short.balance
+    key, balance = call.key, short.balance
     needs, has = credits_text(bound.amount), credits_text(max(0, balance.available))
     held = f" ({credits_text(balance.held)} held by calls in flight)" if balance.held else ""
-    if short.kind == "budget":
-        resets = period_end(key.budget_period, now)
+    used, most = balance.debited + balance.held, balance.credited + balance.overdraft
+    if short.kind == "wallet":
         raise GatewayError(
-            "key_budget_exceeded",
-            f"This call needs up to {needs} credits; the {key.budget_period} budget of key {key.name!r} has {has} left{held}. "
-            "The account's balance is not the problem. Raise the key's budget, wait for its reset, or lower max_tokens.",
-            scope="key",
-            limit=Limit(
-                "budget", balance.debited + balance.held, balance.credited + balance.overdraft, resets
-            ),
+            "insufficient_credits",
+            f"This call needs up to {needs} credits; the account of project {key.project_name!r} has {has} available{held}. "
+            "Add credits (tollway credits grant) or lower max_tokens.",
+            scope="account",
+            limit=Limit("credits", used, most),
         )
-    if short.kind == "project":
-        resets = period_end(key.project_period, now)
-        raise GatewayError(
-            "project_budget_exceeded",
-            f"This call needs up to {needs} credits; the {key.project_period} budget of project {key.project_name!r} has {has} left{held}. "
-            "The account's balance is not the problem. Raise the project's budget, wait for its reset, or lower max_tokens.",
-            scope="project",
-            limit=Limit(
-                "budget", balance.debited + balance.held, balance.credited + balance.overdraft, resets
-            ),
-        )
+    scope: Literal["key", "project"] = "key" if short.kind == "budget" else "project"
+    name, period = key.name, key.budget_period
+    if scope == "project":
+        name, period = key.project_name, key.project_period
+    resets = period_end(period, call.created_at)
     raise GatewayError(
-        "insufficient_credits",
-        f"This call needs up to {needs} credits; the account of project {key.project_name!r} has {has} available{held}. "
-        "Add credits (tollway credits grant) or lower max_tokens.",
-        scope="account",
-        limit=Limit("credits", balance.debited + balance.held, balance.credited + balance.overdraft),
+        f"{scope}_budget_exceeded",
+        f"This call needs up to {needs} credits; the {period} budget of {scope} {name!r} has {has} left{held}. "
+        f"The account's balance is not the problem. Raise the {scope}'s budget{reset_words(resets)} or lower max_tokens.",
+        scope=scope,
+        limit=Limit("budget", used, most, resets),
     )

@@ -20,7 +20,7 @@ from tollway.core.dialects.asked import Asked
 from tollway.core.errors import GatewayError
 from tollway.core.relay import BadAnswer, Receipt
 from tollway.core.routing.faults import scrubbed
-from tollway.flows import holds, translate
+from tollway.flows import fees, holds, translate
 from tollway.flows.admit import find_model
 from tollway.flows.attempts import Attempt, open_attempt
 from tollway.flows.call import Call
@@ -60,6 +60,7 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     call.request = request
     call.model = await find_model(gate, call.key, request.model)
     _refuse_other_kind(call)
+    fees.shed(gate, call)
     unfit = translate.unfit(gate, call)
     wanted = (request.output_wanted or 0) * request.choices
     likely = estimate_tokens(0, request.input_bound) + wanted
@@ -70,7 +71,10 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
         attempt = await _open(gate, call, held, unfit)
         used = None
         outlet = _Outlet(gate, call, attempt, sink, _head(call, held, attempt, taken))
-        used = await _deliver(gate, call, held, attempt, outlet)
+        try:
+            used = await _deliver(gate, call, held, attempt, outlet)
+        finally:
+            outlet.over()
     finally:
         gate.give_back(taken, used)
 
@@ -256,17 +260,14 @@ class _Outlet:
             sink.write(attempt.waiting)
         self._every = keep_alive_every
         self._pulse = asyncio.get_running_loop().call_later(keep_alive_every, self._beat)
-        try:
-            while not attempt.ended:
-                if attempt.drains:
-                    self._pass_on(await attempt.more())
-                else:
-                    await attempt.response.pump(self._take)
-                await sink.drain()
-                if attempt.tally.failed is not None:
-                    raise BadAnswer(attempt.tally.failed.message)
-        finally:
-            self._pulse.cancel()
+        while not attempt.ended:
+            if attempt.drains:
+                self._pass_on(await attempt.more())
+            else:
+                await attempt.response.pump(self._take)
+            await sink.drain()
+            if attempt.tally.failed is not None:
+                raise BadAnswer(attempt.tally.failed.message)
 
     def _take(self, chunk: bytes) -> bool:
         """Relay a piece as it arrives; whether to stop for the end, a failure or a slow client."""
@@ -283,11 +284,19 @@ class _Outlet:
             self._sink.write(out)
 
     def _beat(self) -> None:
-        """While nothing comes, show the client and what lies between that the connection lives."""
+        """While nothing comes, show the client and what lies between that the connection lives.
+
+        That goes on while the end waits for its settlement: a database may hang for longer than a client waits.
+        """
         if self._quiet:
             self._sink.write(self._attempt.relay.keep_alive())
         self._quiet = True
         self._pulse = asyncio.get_running_loop().call_later(self._every, self._beat)
+
+    def over(self) -> None:
+        """Nothing more will be sent."""
+        if self._pulse is not None:
+            self._pulse.cancel()
 
     async def finish(self, closed: Closed) -> None:
         """The end of a good answer, with its bill."""

@@ -118,7 +118,7 @@ async def prepare(
     home = candidate.channel.dialect == asked.native
     if home and not (targets.needs_data(candidate.channel, candidate.route) and _has_urls(call.exchange())):
         body = asked.body(candidate.route.upstream_model, cap)
-        return Prepared(body, asked.relay(call.model.id, call.token), call.passed)
+        return Prepared(body, asked.relay(call.model.id, call.token), call.passed, call.shed)
     target = targets.target(candidate.channel, candidate.route, call.model, endpoint.scope)
     request = await _loaded(gate, call, endpoint, target)
     written = _write(request, candidate, endpoint, target, cap)
@@ -130,7 +130,7 @@ async def prepare(
 
 def _sent(call: Call, endpoint: Endpoint, written: Written) -> Prepared:
     """What was written anew, with the native relay where the client's words went home unchanged."""
-    asked, dropped = call.request, _told(written.losses)
+    asked, dropped = call.request, (*call.shed, *_told(written.losses))
     if endpoint.dialect == asked.native and written.undo == Undo():
         return Prepared(encode(written.body), asked.relay(call.model.id, call.token), call.passed, dropped)
     return Prepared(encode(written.body), _relay(call, endpoint, written), dropped=dropped)

@@ -154,10 +154,51 @@ def test_contradictions_are_noticed(usage, expected) -> None:
     assert contradictory(usage) is expected
 
 
+SEARCHED = Usage(input=10, output=5, tools={"web_search": 2, "web_search:preview": 0, "file_search": 1})
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        # what a price has no rate for is not counted: a request for it was refused, or gave no fee
+        (PLAIN, {}),
+        ({**PLAIN, "web_search": 1}, {"web_search": 2}),
+        ({**PLAIN, "web_search:preview": 1}, {"web_search": 2}),
+        ({**PLAIN, "file_search": 1, "web_search": 1}, {"web_search": 2, "file_search": 1}),
+        # sold by the call that searched, however often
+        ({**PLAIN, "grounded": 1}, {"grounded": 1}),
+    ],
+)
+def test_what_tools_did_is_counted_by_the_meters_a_price_has(rates, expected) -> None:
+    assert meters_of(SEARCHED, rates) == {"input": 10, "output": 5, **expected}
+
+
+FAST = {**CACHED, "input:fast": 60, "output:fast": 240, "input:us": 11, "cache_read:us": 2, "output:us": 44}
+
+
+@pytest.mark.parametrize(
+    ("tier", "expected"),
+    [
+        ("", {"input": 6, "cache_read": 4, "output": 5}),
+        # a tier the price does not know is the plain price
+        ("priority", {"input": 6, "cache_read": 4, "output": 5}),
+        # cached tokens that the tier has no rate for are its input
+        ("fast", {"tier:fast": 1, "input": 10, "output": 5}),
+        ("us", {"tier:us": 1, "input": 6, "cache_read": 4, "output": 5}),
+        # of several the dearest, where there is no price for them together
+        ("fast-us", {"tier:fast": 1, "input": 10, "output": 5}),
+        ("priority-us", {"tier:us": 1, "input": 6, "cache_read": 4, "output": 5}),
+    ],
+)
+def test_the_tier_that_served_a_call_decides_what_is_told_apart(tier, expected) -> None:
+    assert meters_of(Usage(input=10, output=5, cache_read=4, tier=tier), FAST) == expected
+
+
 def test_every_meter_has_words_for_people() -> None:
     assert list(METERS) == [
         "input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "audio_in", "audio_out",
         "image_token_in", "image_token_out",
         "image", "image_in", "video_second", "video_token", "song", "character", "audio_second", "call",
+        "web_search", "grounded", "map_search", "file_search", "code_session",
     ]  # fmt: skip
     assert all(meter.unit and meter.units != meter.unit for meter in METERS.values())

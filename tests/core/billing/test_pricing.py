@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tollway.core.billing.meters import METERS, meters_of
 from tollway.core.billing.money import AMOUNT_MAX
@@ -16,6 +17,7 @@ from tollway.core.billing.rates import WHOLE, Rates
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Usage
 from tollway.core.routing.models import Model, Price
+from tollway.core.terms import Terms
 
 RATES = st.dictionaries(st.sampled_from(sorted(METERS)), st.integers(0, 10**9), max_size=6)
 COUNTS = st.dictionaries(st.sampled_from(sorted(METERS)), st.integers(0, 10**9), max_size=6)
@@ -184,6 +186,24 @@ def test_what_a_bounded_call_uses_never_costs_more_than_its_estimate(
     output = data.draw(st.integers(0, found.output_tokens * n))
     usage = any_usage(data.draw, data.draw(st.integers(0, found.input_tokens)), output)
     assert cost(meters_of(usage, rates), rates) <= found.amount
+
+
+@given(
+    rates=any_price(),
+    rate=st.integers(0, 10**9),
+    bound=st.integers(0, 10**5),
+    output=st.integers(1, 10**5),
+    served=st.sampled_from(["", "priority", "priority-us", "flex"]),
+    data=st.data(),
+)
+def test_whichever_tier_serves_a_call_it_costs_no_more_than_was_held_for_the_one_it_asked_for(
+    rates, rate, bound, output, served, data
+):
+    more = {"input:priority": rate, "output:priority": 3 * rate, "reasoning:priority": 5 * rate}
+    priced = Rates({**rates, **more}, rates.discount)
+    found = estimate(bound, output, 1, a_model(rates=priced), None, audio=True, terms=Terms(tier="priority"))
+    usage = any_usage(data.draw, data.draw(st.integers(0, bound)), data.draw(st.integers(0, output)))
+    assert cost(meters_of(replace(usage, tier=served), priced), priced) <= found.amount
 
 
 @given(any_price(), st.integers(0, 10**5), st.integers(0, 10**5), st.integers(0, 10**5))

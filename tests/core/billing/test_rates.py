@@ -24,6 +24,8 @@ from tollway.core.billing.rates import RATE_MAX, WHOLE, RateKey, Rates, input_to
         ("image:any:hd", RateKey("image", ("any", "hd"), 0)),
         ("video_second:1080p:silent:std", RateKey("video_second", ("1080p", "silent", "std"), 0)),
         ("song:cover", RateKey("song", ("cover",), 0)),
+        ("web_search:preview", RateKey("web_search", ("preview",), 0)),
+        ("cache_write_1h:fast-us", RateKey("cache_write_1h", ("fast-us",), 0)),
     ],
 )
 def test_keys_say_what_is_priced(key, expected) -> None:
@@ -46,7 +48,9 @@ def test_keys_say_what_is_priced(key, expected) -> None:
         ("image:a b", "no rate"),
         ("image:" + "x" * 33, "no rate"),
         ("tokens", "no meter"),
-        ("input:fast", "input has none"),
+        ("call:fast", "call has none"),
+        ("input:any", "leave ':any' out"),
+        ("input:us:fast", "priced by tier"),
         ("image:1x1:hd:x", "size, then quality"),
         ("image@5", "size of a call"),
         ("video_token@5", "size of a call"),
@@ -72,6 +76,11 @@ def test_keys_that_price_nothing_are_refused(key, why) -> None:
         ({"input": 1, "output@5": 2}, "needs a rate for 'output'"),
         ({"input": 5, "input@10": 4}, "rates rise"),
         ({"input": 1, "input@10": 5, "input@20": 4}, "'input@20' is cheaper"),
+        ({"input": 1, "output": 1, "input:fast": 2}, "'fast' needs rates for 'output:fast'"),
+        ({"input": 1, "output": 1, "cache_read:us": 2}, "needs rates for 'input:us' and 'output:us'"),
+        ({"call": 1, "input:us": 2}, "needs rates for 'input' and 'output'"),
+        ({"input": 1, "input:us@10": 2}, "needs a rate for 'input:us'"),
+        ({"input": 1, "input:us": 3, "input:us@10": 2}, "'input:us@10' is cheaper"),
     ],
 )
 def test_rates_nothing_could_be_billed_by_are_refused(rates, why) -> None:
@@ -183,3 +192,28 @@ def test_discounted_bills_are_exact_and_never_dearer(meters, rates, discount) ->
     exact = sum((Fraction(n * rates.get(name, 0), 10**6) for name, n in meters.items()), Fraction(0))
     assert less == math.ceil(exact * (WHOLE - discount) / WHOLE)
     assert less <= full
+
+
+TIERS = Rates({
+    "input": 10, "output": 40, "cache_read": 1, "input@100": 20, "output@100": 60, "call": 7,
+    "input:flex": 5, "output:flex": 20, "input:fast": 60, "output:fast": 240, "input:fast@100": 90,
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("meters", "micro"),
+    [
+        ({"input": 100, "output": 10, "cache_read": 0, "call": 1}, 100 * 10 + 10 * 40 + 7),
+        ({"input": 101, "output": 10, "call": 1}, 101 * 20 + 10 * 60 + 7),
+        # a tier is a price of its own, with thresholds of its own or none, and shares what are no tokens
+        ({"tier:flex": 1, "input": 101, "output": 10, "call": 1}, 101 * 5 + 10 * 20 + 7),
+        ({"tier:fast": 1, "input": 101, "output": 10}, 101 * 90 + 10 * 240),
+        # what is stored may come back in another order
+        ({"input": 100, "output": 10, "tier:fast": 1}, 100 * 60 + 10 * 240),
+        ({"tier:scale": 1, "input": 100}, 100 * 10),
+    ],
+)
+def test_a_call_is_charged_by_the_rates_of_the_tier_it_is_marked_with(meters, micro) -> None:
+    whole = Rates({key: rate * 10**6 for key, rate in TIERS.items()})
+    assert cost(meters, whole) == cost(meters, dict(whole)) == micro
+    assert cost(meters, whole.less(5000)) == -(-micro // 2)

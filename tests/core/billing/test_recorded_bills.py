@@ -15,8 +15,11 @@ from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import cost
 from tollway.core.billing.rates import Rates
 from tollway.core.dialects.anthropic import counts as anthropic
+from tollway.core.dialects.base import Reading
 from tollway.core.dialects.gemini import counts as gemini
+from tollway.core.dialects.gemini.answer import read_response as gemini_answer
 from tollway.core.dialects.openai_chat import counts as chat
+from tollway.core.dialects.openai_chat.usage import read_told
 from tollway.core.dialects.openai_responses import counts as responses
 
 
@@ -56,6 +59,40 @@ QWEN_MAX = dollars(
     input_over_128000="3", output_over_128000="15",
 )  # fmt: skip
 EMBEDDING = dollars(input="0.02")
+
+
+def fees(rates: Rates, **prices: str) -> Rates:
+    """A price with more rates: dollars for one use, or per 10^6 tokens of a tier, as in `input__us`."""
+    more = {}
+    for name, usd in prices.items():
+        key = name.replace("__", ":").replace("_over_", "@")
+        tokens = key.partition(":")[0] in ("input", "output") or key.startswith("cache_")
+        more[key] = int(Decimal(usd) * 10 ** (9 if tokens else 15))
+    return Rates({**rates, **more})
+
+
+OPUS_5_5 = fees(
+    dollars(input="4", cache_read="0.2", cache_write="5", output="20"),
+    input__us="4.4", cache_read__us="0.22", cache_write__us="5.5", output__us="22",
+    input__fast="8", output__fast="40", web_search="0.01", code_session="0.05",
+)  # fmt: skip
+GPT_5_TOOLS = fees(
+    GPT_5, input__priority="2.5", cache_read__priority="0.25", output__priority="20",
+    input__flex="0.625", cache_read__flex="0.0625", output__flex="5",
+    web_search="0.01", web_search__preview="0.025", file_search="0.0025", code_session="0.03",
+)  # fmt: skip
+GEMINI_3 = fees(
+    dollars(input="1.5", cache_read="0.15", output="9"), web_search="0.014", map_search="0.014",
+    input__priority="2.7", cache_read__priority="0.27", output__priority="16.2",
+)  # fmt: skip
+GEMINI_2_5_GROUNDED = fees(GEMINI_2_5_FLASH, grounded="0.035", map_search="0.025")
+GROK_SEARCHING = fees(GROK_4, web_search="0.025")
+
+
+def grounded(payload):
+    """A whole Gemini answer's counts, as both relays have them."""
+    return gemini_answer(payload, Reading()).usage
+
 
 CASES = {
     "OpenAI chat: most of the prompt cached, reasoning within the completion": (
@@ -229,6 +266,164 @@ CASES = {
         {"input": 40_000, "output": 10},
         # 40,000 x 2,400 + 10 x 12,000
         96_000_000 + 120_000,
+    ),
+    "Anthropic: three searches, inferred in the US": (
+        anthropic.read_counts,
+        {
+            "input_tokens": 30_105, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 4000,
+            "output_tokens": 1200, "service_tier": "standard", "inference_geo": "us", "speed": "standard",
+            "server_tool_use": {"web_search_requests": 3, "web_fetch_requests": 2},
+        },
+        OPUS_5_5,
+        {"tier:us": 1, "input": 30_105, "cache_read": 4000, "output": 1200, "web_search": 3},
+        # 30,105 x 4,400 + 4,000 x 220 + 1,200 x 22,000 + 3 x 0.01 dollars, which are 10,000,000
+        132_462_000 + 880_000 + 26_400_000 + 30_000_000,
+    ),
+    "Anthropic: fast, with cached tokens that the tier does not sell apart": (
+        anthropic.read_counts,
+        {
+            "input_tokens": 100, "cache_read_input_tokens": 900, "output_tokens": 10, "speed": "fast",
+            "service_tier": "standard", "inference_geo": "global",
+        },
+        OPUS_5_5,
+        {"tier:fast": 1, "input": 1000, "output": 10},
+        # 1,000 x 8,000 + 10 x 40,000
+        8_000_000 + 400_000,
+    ),
+    "Anthropic: a summary on the way, which the totals leave out": (
+        anthropic.read_counts,
+        {
+            "input_tokens": 23_000, "output_tokens": 1000, "service_tier": "standard",
+            "iterations": [
+                {
+                    "type": "compaction", "input_tokens": 80_000, "cache_read_input_tokens": 100_000,
+                    "output_tokens": 3500,
+                },
+                {"type": "message", "input_tokens": 23_000, "output_tokens": 1000},
+            ],
+        },
+        OPUS_5_5,
+        {"input": 103_000, "cache_read": 100_000, "output": 4500},
+        # (23,000 + 80,000) x 4,000 + 100,000 x 200 + (1,000 + 3,500) x 20,000
+        412_000_000 + 20_000_000 + 90_000_000,
+    ),
+    "OpenAI chat: asked for priority and served on it": (
+        read_told,
+        {
+            "service_tier": "priority",
+            "usage": {
+                "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+                "prompt_tokens_details": {"cached_tokens": 1920},
+            },
+        },
+        GPT_5_TOOLS,
+        {"tier:priority": 1, "input": 86, "cache_read": 1920, "output": 300},
+        # 86 x 2,500 + 1,920 x 250 + 300 x 20,000
+        215_000 + 480_000 + 6_000_000,
+    ),
+    "OpenAI chat: asked for priority, served as usual": (
+        read_told,
+        {"service_tier": "default", "usage": {"prompt_tokens": 86, "completion_tokens": 300}},
+        GPT_5_TOOLS,
+        {"input": 86, "output": 300},
+        # 86 x 1,250 + 300 x 10,000
+        107_500 + 3_000_000,
+    ),
+    "OpenAI Responses: flex, two searches, a page opened, a file search, two runs in one container": (
+        responses.read_total,
+        {
+            "service_tier": "flex",
+            "tools": [{"type": "web_search"}, {"type": "file_search"}, {"type": "code_interpreter"}],
+            "output": [
+                {"type": "web_search_call", "action": {"type": "search", "query": "a"}},
+                {"type": "web_search_call", "action": {"type": "open_page", "url": "https://a.example"}},
+                {"type": "web_search_call", "action": {"type": "search", "query": "b"}},
+                {"type": "file_search_call", "queries": ["c"]},
+                {"type": "code_interpreter_call", "container_id": "cntr_1"},
+                {"type": "code_interpreter_call", "container_id": "cntr_1"},
+                {"type": "message", "content": []},
+            ],
+            "usage": {"input_tokens": 9000, "output_tokens": 700, "input_tokens_details": {"cached_tokens": 0}},
+        },
+        GPT_5_TOOLS,
+        {"tier:flex": 1, "input": 9000, "output": 700, "web_search": 2, "file_search": 1, "code_session": 1},
+        # 9,000 x 625 + 700 x 5,000 + 2 x 10,000,000 + 2,500,000 + 30,000,000
+        5_625_000 + 3_500_000 + 20_000_000 + 2_500_000 + 30_000_000,
+    ),
+    "OpenAI Responses: two containers of more than the usual memory": (
+        responses.read_total,
+        {
+            "tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}],
+            "output": [
+                {"type": "code_interpreter_call", "container_id": "cntr_1"},
+                {"type": "code_interpreter_call", "container_id": "cntr_2"},
+            ],
+            "usage": {"input_tokens": 100, "output_tokens": 10},
+        },
+        fees(GPT_5_TOOLS, code_session__4g="0.12"),
+        {"input": 100, "output": 10, "code_session:4g": 2},
+        # 100 x 1,250 + 10 x 10,000 + 2 x 120,000,000
+        125_000 + 100_000 + 240_000_000,
+    ),
+    "OpenAI Responses: the older search, which has a price of its own, by what the upstream counts": (
+        responses.read_total,
+        {
+            "service_tier": "default", "tools": [{"type": "web_search_preview"}],
+            "output": [{"type": "web_search_call", "status": "completed"}],
+            "tool_usage": {"web_search": {"num_requests": 2}},
+            "usage": {"input_tokens": 100, "output_tokens": 10},
+        },
+        GPT_5_TOOLS,
+        {"input": 100, "output": 10, "web_search:preview": 2},
+        # 100 x 1,250 + 10 x 10,000 + 2 x 25,000,000
+        125_000 + 100_000 + 50_000_000,
+    ),
+    "Gemini 3: two different queries of three, on priority": (
+        grounded,
+        {
+            "candidates": [{
+                "content": {"parts": [{"text": "Spain won."}]}, "finishReason": "STOP",
+                "groundingMetadata": {"webSearchQueries": ["euro 2024", "final score", "euro 2024", ""]},
+            }],
+            "usageMetadata": {
+                "promptTokenCount": 20, "toolUsePromptTokenCount": 80, "candidatesTokenCount": 5,
+                "totalTokenCount": 105, "serviceTier": "priority",
+            },
+        },
+        GEMINI_3,
+        {"tier:priority": 1, "input": 100, "output": 5, "web_search": 2},
+        # 100 x 2,700 + 5 x 16,200 + 2 x 14,000,000
+        270_000 + 81_000 + 28_000_000,
+    ),
+    "Gemini 2.5 at Vertex: a grounded call is charged once, and the map beside it": (
+        grounded,
+        {
+            "candidates": [{
+                "content": {"parts": [{"text": "Here."}]}, "finishReason": "STOP",
+                "groundingMetadata": {
+                    "webSearchQueries": ["a", "b"],
+                    "groundingChunks": [{"web": {"uri": "https://a.example"}}, {"maps": {"uri": "https://b.example"}}],
+                },
+            }],
+            "usageMetadata": {
+                "promptTokenCount": 100, "candidatesTokenCount": 10, "totalTokenCount": 110,
+                "trafficType": "ON_DEMAND",
+            },
+        },
+        GEMINI_2_5_GROUNDED,
+        {"input": 100, "output": 10, "map_search": 1, "grounded": 1},
+        # 100 x 300 + 10 x 2,500 + 25,000,000 + 35,000,000
+        30_000 + 25_000 + 25_000_000 + 35_000_000,
+    ),
+    "xAI: sources of a live search": (
+        chat.read_counts,
+        {
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, "num_sources_used": 7,
+        },
+        GROK_SEARCHING,
+        {"input": 100, "output": 10, "web_search": 7},
+        # 100 x 3,000 + 10 x 15,000 + 7 x 25,000,000
+        300_000 + 150_000 + 175_000_000,
     ),
     "an embedding": (
         chat.read_counts,

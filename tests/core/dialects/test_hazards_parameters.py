@@ -12,6 +12,8 @@ from tests.support.dialects import (
 )
 
 from tollway.core.dialects.gemini.schema import from_gemini, to_gemini
+from tollway.core.dialects.registry import DIALECTS
+from tollway.core.errors import GatewayError
 
 WIDE = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -194,6 +196,83 @@ def test_h39_structured_output_is_a_forced_tool_where_there_is_nothing_better():
     assert "output_config" not in sent.body
     plain = translated("openai_chat", "anthropic", chat(user("x"), response_format={"type": "json_object"}))
     assert "JSON" in plain.body["system"]
+
+
+@pytest.mark.parametrize(
+    ("system", "said", "target", "told"),
+    [
+        ("", "x", "openai_chat", True),
+        ("", "x as Json", "openai_chat", False),
+        ("Answer in JSON.", "x", "openai_chat", False),
+        ("", "x", "openai_responses", True),
+        ("", "x as Json", "openai_responses", False),
+        ("Answer in JSON.", "x", "openai_responses", True),
+    ],
+)
+def test_json_mode_is_asked_for_in_words_too_where_openai_demands_the_word(system, said, target, told):
+    body = {
+        "model": "m",
+        "contents": [{"role": "user", "parts": [{"text": said}]}],
+        "generationConfig": {"responseMimeType": "application/json"},
+        **({"systemInstruction": {"parts": [{"text": system}]}} if system else {}),
+    }
+    sent = translated("gemini", target, body).body
+    first = (sent["messages"] if target == "openai_chat" else sent["input"])[0]
+    assert ("one JSON object" in json.dumps(first)) is told
+    assert (sent.get("response_format") or sent["text"]["format"])["type"] == "json_object"
+
+
+NUMBERED = {
+    "contents": [{"parts": [{"text": "x"}]}],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "f",
+                    "parameters": {"type": 6, "properties": {"n": {"type": 5, "items": {"type": 1}}}},
+                }
+            ]
+        }
+    ],
+    "toolConfig": {"functionCallingConfig": {"mode": 2}},
+    "generationConfig": {
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": 3},
+        "responseModalities": [1],
+    },
+}
+
+
+def test_gemini_words_may_be_numbers():
+    """Clients made from the protocol's definition, such as google-generativeai over REST, send them so."""
+    request = DIALECTS["gemini"].read_request({"model": "m", **NUMBERED})
+    assert request.tools[0].schema == {
+        "type": "object",
+        "properties": {"n": {"type": "array", "items": {"type": "string"}}},
+    }
+    assert request.tool_choice.mode == "required"
+    assert request.output.schema == {"type": "integer"}
+    assert request.modalities == ("text",)
+
+
+@pytest.mark.parametrize("config", [{"mode": 9}, {"mode": True}])
+def test_gemini_words_are_no_other_numbers(config):
+    body = {**NUMBERED, "model": "m", "toolConfig": {"functionCallingConfig": config}}
+    with pytest.raises(GatewayError):
+        DIALECTS["gemini"].read_request(body)
+
+
+def test_a_word_out_of_a_list_stays_a_word_on_its_way_home():
+    body = {
+        "model": "m",
+        "contents": [{"parts": [{"text": "x"}]}],
+        "generationConfig": {
+            "responseMimeType": "text/x.enum",
+            "responseSchema": {"type": "STRING", "enum": ["a", "b"]},
+        },
+    }
+    config = translated("gemini", "gemini", body).body["generationConfig"]
+    assert config == body["generationConfig"]
 
 
 def test_h40_stop_sequences_are_cut_to_what_the_target_takes():

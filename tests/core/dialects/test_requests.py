@@ -183,6 +183,21 @@ def test_parallel_calls_can_be_forbidden():
     assert "parallel_tool_calls" in losses(translated("openai_chat", "gemini", body))
 
 
+@pytest.mark.parametrize(
+    ("said", "effort", "budget", "show"),
+    [
+        ({"reasoning_effort": "low"}, "low", None, None),
+        ({"reasoning": {"effort": "high"}}, "high", None, "summary"),
+        ({"reasoning": {"max_tokens": 2000}}, None, 2000, "summary"),
+        ({"reasoning": {"enabled": True, "exclude": True}}, None, None, "none"),
+        ({"reasoning": {"enabled": False}}, "none", None, "summary"),
+    ],
+)
+def test_openrouters_reasoning_is_a_wish_too(said, effort, budget, show):
+    wish = read_request("openai_chat", chat(user("x"), **said)).reasoning
+    assert (wish.effort, wish.budget_tokens, wish.show) == (effort, budget, show)
+
+
 def test_legacy_functions_are_tools():
     body = chat(
         user("x"),

@@ -134,7 +134,7 @@ def test_h48_geminis_prompt_count_may_change_at_the_end():
 
 def test_h49_server_tools_are_counted():
     raw = {**RAW["anthropic"], "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1}}
-    assert answer("anthropic", raw).usage.tool_requests == 3
+    assert answer("anthropic", raw).usage.tools == {"web_search": 2}
 
 
 @pytest.mark.parametrize("client", NAMES)

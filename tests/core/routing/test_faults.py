@@ -133,6 +133,10 @@ def test_what_the_caller_is_told(fault, attempts, status, message, retry, upstre
         ("invalid_api_key: the api_key_format is wrong", "invalid_api_key: the api_key_format is wrong"),
         ("max_tokens must be <= 4096", "max_tokens must be <= 4096"),
         ("a" * 40, "a" * 40),
+        (
+            "Item 'rs_0a1b2c3d4e5f60718293a4b5c6d7e8f901' is missing",
+            "Item 'rs_0a1b2c3d4e5f60718293a4b5c6d7e8f901' is missing",
+        ),
         ("a" * MESSAGE_MAX, "a" * MESSAGE_MAX),
         ("line one\r\nSet-Cookie: x\x00\x1b[31m", "line one Set-Cookie: x [31m"),
         ("x " * 400, ("x " * 400)[: MESSAGE_MAX - 1] + "…"),

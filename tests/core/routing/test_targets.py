@@ -2,6 +2,8 @@
 
 import pytest
 
+from tollway.core.billing.pricing import OUTPUT_UNKNOWN
+from tollway.core.dialects.base import Target
 from tollway.core.routing.models import Channel, Model, Route
 from tollway.core.routing.targets import KNOWN, ROWS, by_name, fault_of, mending, quirks
 from tollway.flows.targets import target
@@ -25,6 +27,10 @@ def model(**more) -> Model:
 def aim(dialect: str, name: str, route: dict | None = None, known: dict | None = None, **options):
     one = Route(channel_id="c", upstream_model=name, options=route or {})
     return target(channel(dialect, **options), one, model(**(known or {})), "scope-123")
+
+
+def test_what_is_asked_for_unasked_is_what_is_put_aside_for_it():
+    assert Target().default_output_tokens == OUTPUT_UNKNOWN
 
 
 SAMPLING = [

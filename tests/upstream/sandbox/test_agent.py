@@ -16,6 +16,10 @@ def schema(*names, **others):
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+def listed(*names):
+    return {"type": "array", "items": schema(*names)}
+
+
 def _read(path):
     return "".join(f"{number}\t{line}" for number, line in enumerate(path.read_text().splitlines(True), 1))
 
@@ -71,6 +75,19 @@ CLIENTS = {
     },
     "an editor": {
         "str_replace_based_edit_tool": (schema("command", "path", "old_str", "new_str"), lambda folder, command, path, **given: _read(folder / path) if command == "view" else _replace(folder, path, given["old_str"], given["new_str"])),
+    },
+    "lists of files and commands": {
+        "read_files": (schema(files=listed("path", "start_line")), lambda folder, files: _read(folder / files[0]["path"])),
+        "run_commands": (schema(commands={"type": "array", "items": STRING}), None),
+        "editor": (schema("path", old_text={"anyOf": [STRING, {"type": "null"}]}, new_text=STRING, replace={"type": "boolean"}), lambda folder, path, old_text, new_text, replace: _replace(folder, path, old_text, new_text)),
+    },
+    "lists of edits": {
+        "Read": (schema("filepath"), lambda folder, filepath: _read(folder / filepath)),
+        "MultiEdit": (schema("filePath", edits=listed("oldText", "newText")), lambda folder, filePath, edits: _replace(folder, filePath, edits[0]["oldText"], edits[0]["newText"])),
+    },
+    "a list of commands": {
+        "task": (schema("prompt", "command"), None),
+        "run_terminal": (schema(commands={"type": "array", "items": STRING}), lambda folder, commands: _run(folder, commands[0])),
     },
     "a shell alone": {"bash": (schema("command"), _run)},
     "an editor that fails": {
@@ -272,6 +289,49 @@ def test_an_agent_that_can_do_nothing_says_so(sandbox, text, tools, said):
     conversation = Chat(text, tools)
     answer = sandbox.fetch(post({**conversation.body, "tools": conversation.body["tools"] or None})).json()
     assert answer["choices"][0]["message"]["content"].startswith(said)
+
+
+QUOTED = '"' + TASK.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@pytest.mark.parametrize("text", [TASK, QUOTED], ids=["as it is", "in quotes"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        "<cwd>/a/b</cwd>",
+        "Working directory: /a/b",
+        "4. Working Directory: /a/b",
+        "I'm currently working in the directory: `/a/b`",
+        'The current working directory is unknown.\nWorkspace directory "/a/b"',
+    ],
+)
+def test_a_task_is_found_in_quotes_and_its_folder_in_other_words(sandbox, text, told):
+    body = {**Chat(text, {"Read": schema("file_path")}).body}
+    body["messages"] = [{"role": "system", "content": told}, {"role": "user", "content": text}]
+    (call,) = sandbox.fetch(post(body)).json()["choices"][0]["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"file_path": "/a/b/src/main.py"}
+
+
+SHOWN = "These files are in the chat:\n\nnotes.txt\n```\none apple\ntwo\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("shown", "tools", "said"),
+    [
+        (SHOWN, {}, "notes.txt\n```\none pear\ntwo\n```\n"),
+        (SHOWN.replace("```", "````"), {}, "notes.txt\n````\none pear\ntwo\n````\n"),
+        (SHOWN, {"tools": [{"type": "function", "function": {"name": "play"}}]}, "no tool to read"),
+        (SHOWN.replace("apple", "plum"), {}, "no tool to read"),
+        (SHOWN.replace("notes.txt", "other.txt"), {}, "no tool to read"),
+    ],
+    ids=["listed", "a longer fence", "tools", "other text", "another file"],
+)
+def test_a_file_in_the_conversation_is_written_back_whole(sandbox, shown, tools, said):
+    """As aider asks for it, which has no tools."""
+    told = ["Edit what I show you.", shown, 'In notes.txt replace "apple" with "pear"']
+    messages = [{"role": "user", "content": text} for text in told]
+    answer = sandbox.fetch(post({"model": "sandbox-agent", "messages": messages, **tools})).json()
+    assert said in answer["choices"][0]["message"]["content"]
 
 
 def test_a_file_that_cannot_be_edited(sandbox, tmp_path):

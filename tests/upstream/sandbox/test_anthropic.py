@@ -44,7 +44,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/bmp"
 REFUSED = {
     "no messages": ({"model": "sandbox-chat", "max_tokens": 5, "messages": []}, "at least one message"),
     "no max_tokens": ({"model": "sandbox-chat", "messages": [HI]}, "max_tokens: Field required"),
-    "max_tokens above the model's": (body(max_tokens=5000), "max_tokens: 5000 > 4096"),
+    "max_tokens above any model's": (body(max_tokens=256_001), "max_tokens: 256001 > 256000"),
     "no model": ({"max_tokens": 5, "messages": [HI]}, "model: Field required"),
     "temperature too high": (body(temperature=1.5), "temperature"),
     "a field of chat": (body(n=2), "n: Extra inputs are not permitted"),
@@ -128,6 +128,7 @@ def test_a_beta_header_makes_its_field_known(sandbox):
 
 
 FINE = {
+    "max_tokens that clients ask for without being told": body(max_tokens=64_000),
     "text content": body({"role": "user", "content": "Hello"}),
     "neighbours of one role": body(HI, HI, assistant(text("x")), assistant(text("y")), HI),
     "a system message in the middle": body(HI, {"role": "system", "content": "Be brief."}, assistant(text("x")), HI),

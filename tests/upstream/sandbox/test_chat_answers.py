@@ -204,6 +204,40 @@ def test_tool_results_are_quoted(sandbox):
     assert message(answer)["content"] == "get_weather returned: sunny\nlookupLocalTime returned: noon"
 
 
+ASKED = {"role": "user", "content": "weather"}
+CALLED = {"role": "assistant", "content": None, "tool_calls": [{"id": "call_0", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]}  # fmt: skip
+RESULT = {"role": "tool", "tool_call_id": "call_0", "content": "sunny"}
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+TOLD = [
+    ASKED,
+    {"role": "assistant", "content": "Calling get_weather"},
+    {"role": "user", "content": "It said: sunny"},
+]
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "choice", "names"),
+    [
+        ([ASKED, CALLED, RESULT], TOOLS, "required", ["lookupLocalTime"]),
+        ([ASKED, CALLED, RESULT], TOOLS, "auto", []),
+        ([ASKED, CALLED, RESULT], TOOLS, NAMED, []),
+        ([ASKED, CALLED, RESULT], [WEATHER], "required", []),
+        ([ASKED, CALLED, RESULT, ASKED], TOOLS, "required", ["get_weather"]),
+        (TOLD, TOOLS, "required", ["lookupLocalTime"]),
+        (TOLD, [WEATHER], "required", ["get_weather"]),
+    ],
+)
+def test_an_agent_that_ends_by_calling_a_tool_comes_to_its_end(sandbox, messages, tools, choice, names):
+    body = {"model": "sandbox-chat", "messages": messages, "tools": tools, "tool_choice": choice}
+    assert called(sandbox.fetch(post(body))) == names
+
+
+def test_json_that_is_asked_for_in_words(sandbox):
+    told = {"role": "system", "content": "Be nice. Answer with one JSON object and nothing else."}
+    body = {"model": "sandbox-chat", "messages": [told, {"role": "user", "content": "Hello"}]}
+    assert json.loads(message(sandbox.fetch(post(body)))["content"])["answer"] == "Hello"
+
+
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 18}}, "required": ["name", "age"], "additionalProperties": False}  # fmt: skip
 
 

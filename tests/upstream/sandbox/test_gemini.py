@@ -225,6 +225,25 @@ def test_structured_output(sandbox, field):
     assert json.loads(part["text"]) == {"city": "sample city"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [("application/json", '"b"'), ("text/x.enum", "b")], ids=["JSON", "enum"]
+)
+def test_a_word_out_of_a_list(sandbox, kind, said):
+    schema = {"type": "STRING", "enum": ["b", "a"]}
+    config = {"responseMimeType": kind, "responseSchema": schema}
+    assert parts(send(sandbox, body(generationConfig=config)))[0]["text"] == said
+
+
+def test_words_given_as_their_numbers(sandbox):
+    """As clients do that are made from the protocol's definition and speak REST."""
+    asked = declared(parameters={"type": 6, "properties": {"city": {"type": 1}}, "required": ["city"]})
+    forced = {"functionCallingConfig": {"mode": 2}}
+    answer = send(sandbox, {**asked, "toolConfig": forced})
+    assert parts(answer)[0]["functionCall"]["args"] == {"city": "sample city"}
+    config = {"responseMimeType": "application/json", "responseSchema": {"type": 3}}
+    assert parts(send(sandbox, body(generationConfig=config)))[0]["text"].isdigit()
+
+
 def test_forced_functions(sandbox):
     def called(**config):
         tools = [{"functionDeclarations": [{"name": "a"}, {"name": "b"}]}]

@@ -27,7 +27,7 @@ class Key(Struct, frozen=True, kw_only=True):
     means no restriction. `rpm`, `tpm`, `concurrency` and `budget` (micro-credits per
     `budget_period`: "total", "daily", "weekly" or "monthly") are None where unlimited. Times are
     Unix milliseconds. `status`: "active", "disabled" or "revoked". `caps`: by model, or `*`, the
-    micro-credits one call may cost. `project_budget`: what all keys of its project may spend in each
+    micro-credits one call may cost; `own_caps`: the same by whoever holds the key. `project_budget`: what all keys of its project may spend in each
     `project_period`.
     """
 
@@ -51,6 +51,7 @@ class Key(Struct, frozen=True, kw_only=True):
     expires_at: int | None
     created_at: int
     caps: tuple[tuple[str, int], ...] = ()
+    own_caps: tuple[tuple[str, int], ...] = ()
     project_budget: int | None = None
     project_period: str = "total"
 

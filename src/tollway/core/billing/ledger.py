@@ -112,11 +112,16 @@ def _left(facts: Facts) -> Bill:
 
 def _broken(facts: Facts) -> Bill:
     usage = facts.usage
-    counted = usage is not None and facts.usage_final and not usage.anomalous
+    counted = usage is not None and facts.usage_final and not usage.anomalous and not _running(usage)
     if facts.output_tokens == 0 or (counted and usage is not None and usage.output == 0):
         return Bill(None, (), "failed")
     usage, flags = _counted(facts)
     return Bill(usage, ("partial", *flags), "partial")
+
+
+def _running(usage: Usage) -> bool:
+    """Whether this was told when a tool had run, and not at the end: it says nothing of output."""
+    return bool(usage.tools) and usage.output == 0
 
 
 def _complete(facts: Facts) -> Bill:
@@ -132,6 +137,9 @@ def _counted(facts: Facts) -> tuple[Usage, tuple[str, ...]]:
     usage = facts.usage
     if usage is None or (usage.input == 0 and usage.output == 0):
         ours = Usage(input=facts.input_tokens, output=facts.output_tokens)
+        if usage is not None and (usage.tools or usage.tier):
+            # Searches are told as they happen, tokens only at the end.
+            ours = replace(ours, tools=usage.tools, tier=usage.tier)
         odd = usage is not None and usage.anomalous
         return ours, ("estimated", "usage_anomaly") if odd else ("estimated",)
     flags: tuple[str, ...] = ("usage_anomaly",) if usage.anomalous or contradictory(usage) else ()

@@ -11,15 +11,19 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from tollway.core.billing.fees import admit, fees, unseen_tokens
+from tollway.core.billing.meters import tier_of
 from tollway.core.billing.money import AMOUNT_MAX
-from tollway.core.billing.rates import Rates, input_tokens
+from tollway.core.billing.rates import Dearest, Rates, input_tokens
 from tollway.core.errors import GatewayError
+from tollway.core.terms import PLAIN, Terms
 
-OUTPUT_UNKNOWN: Final = 8192
+OUTPUT_UNKNOWN: Final = 16_384
 """Output tokens reserved when neither the request nor the catalogue bounds them.
 
-Enough for nearly every answer, small enough not to freeze a wallet. It is a reservation and not a
-cap: a longer answer is charged beyond its hold if the wallet affords it.
+Enough for nearly every answer, small enough not to freeze a wallet, and what an upstream is asked
+for whose dialect demands a limit (`Target.default_output_tokens`). It is a reservation and not a cap:
+a longer answer is charged beyond its hold if the wallet affords it.
 """
 
 
@@ -62,9 +66,12 @@ def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
     """Micro-credits for disjoint counts: the exact sum less the discount, rounded up once.
 
     `rates`: best a `Rates`, which has worked out once what a plain map is worked out for each time.
-    Meters without a rate are free; counts of a variant take the rate that fits it best.
+    Meters without a rate are free; counts of a variant take the rate that fits it best, and a call
+    marked with a tier takes the rates of that tier.
     """
     known = rates if type(rates) is Rates else Rates(rates)
+    if known.tiers:
+        known = known.of_tier(tier_of(meters))
     due = known.at(input_tokens(meters)) if len(known.steps) > 1 else known.steps[0][1]
     total = 0
     for meter, count in meters.items():
@@ -75,7 +82,7 @@ def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
     return -(-total // known.scale)
 
 
-def estimate(
+def estimate(  # noqa: PLR0913 - what decides a bound, two of them by keyword
     input_bound: int,
     output_wanted: int | None,
     n: int,
@@ -83,6 +90,7 @@ def estimate(
     available: int | None,
     *,
     audio: bool = False,
+    terms: Terms = PLAIN,
 ) -> Estimate:
     """Bound what a call can cost.
 
@@ -91,23 +99,35 @@ def estimate(
     caller's own limit per choice. `available`: micro-credits the wallet has, None if unknown.
     `audio`: whether audio goes in or may come out. Input is bounded by the dearest input rate,
     because it is the upstream that decides what is read from or written to a cache; where rates
-    rise with the size of the call, by those of the largest call it can be.
+    rise with the size of the call, by those of the largest call it can be. `terms`: what it asks for
+    besides tokens. A tier is bounded by its own rates and the plain ones, because the upstream decides;
+    tools by `fees.fees`. As nobody knows how much tools find or what is behind a URL, such a call is not
+    `bounded`.
 
     Without a limit of the caller's, output is reserved up to the model's maximum or what
     `available` affords, at least one token; when even that is too much the hold will be refused.
     A limit the caller gave is never lowered behind its back. Raises GatewayError
-    (model_not_available) for a model without a price.
+    (model_not_available) for a model without a price, and (unsupported_parameter) for what its price
+    does not cover.
     """
     price = model.price
     if price is None:
         raise GatewayError("model_not_available", f"{model.id!r} has no price yet", param="model")
     rates = price.rates
     known = rates if type(rates) is Rates else Rates(rates)
+    special = terms is not PLAIN
+    if special:
+        admit(terms, known, model.id)
+        input_bound = _unseen(input_bound, terms, model)
     tokens = min(input_bound, model.context_window) if model.context_window else input_bound
-    rate_in, rate_out, audio_in, audio_out = known.dearest(tokens)
+    rate_in, rate_out, audio_in, audio_out = (
+        dearest(known, tokens, terms.tier) if special else known.dearest(tokens)
+    )
     if audio:
         rate_in, rate_out = audio_in, audio_out
     fixed = tokens * rate_in + known.call
+    if special:
+        fixed += fees(terms, known)
     per_token = rate_out * n
     output, clamp = _output(output_wanted, model.output_max), None
     if output_wanted is None and available is not None and per_token:
@@ -116,7 +136,29 @@ def estimate(
             output = clamp = affordable
     amount = -(-(fixed + output * per_token) // known.scale)
     bounded = clamp is not None or output_wanted is not None or model.output_max > 0
+    bounded = bounded and not (terms.tools or terms.loads)
     return Estimate(tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
+
+
+def dearest(rates: Rates, tokens: int, tier: str) -> Dearest:
+    """The dearest due rates of a call that asks for a tier and may be served on it or not."""
+    plain, asked = rates.dearest(tokens), rates.of_tier(tier).dearest(tokens)
+    return Dearest(*map(max, plain, asked))
+
+
+def _unseen(input_bound: int, terms: Terms, model: Sold) -> int:
+    """The input of a call that the upstream adds to. Raises GatewayError where nothing bounds it."""
+    if not terms.keeps:
+        return input_bound + unseen_tokens(terms)
+    if not model.context_window:
+        raise GatewayError(
+            "unsupported_parameter",
+            f"{terms.keeps!r} refers to input of unknown length, and the context window of the model {model.id!r}, "
+            "which would bound it, is not known here. Send the input itself, or let the operator set the window.",
+            param=terms.keeps,
+            scope="model",
+        )
+    return model.context_window
 
 
 def _output(wanted: int | None, output_max: int) -> int:

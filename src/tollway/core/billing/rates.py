@@ -6,10 +6,11 @@ receipt and on the command line. A key reads
     METER                  input, output, image, video_second, ...
     METER:VARIANT...       image:1024x1024:high, video_second:1080p:audio, image:any:high
     METER@TOKENS           input@200000: once the input of a call exceeds 200,000 tokens
+    METER:TIER             input:priority, input:flex@200000: where the upstream served the call on that tier
 
 A threshold concerns the whole call: all of its tokens are charged at the higher rate, as Anthropic,
 Google and OpenAI do. A rate never falls with the size of a call, so that a bound on its input
-bounds its cost.
+bounds its cost. A tier is a price within the price: it has token rates of its own, and shares the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
-from tollway.core.billing.meters import METERS, TOKENS_IN
+from tollway.core.billing.meters import METERS, TOKENS_IN, known_tier, of_tier
 
 UNITS: Final = 1_000_000
 RATE_MAX: Final = 10**18
@@ -68,6 +69,8 @@ def parse_key(key: str) -> RateKey:
             if known
             else f"{key!r} has a variant, but {name} has none"
         )
+    if variant[:1] == (ANY,) and meter.by_size:
+        raise ValueError(f"{key!r} is the rate of {name!r} itself: leave ':{ANY}' out")
     if above and not meter.by_size:
         raise ValueError(f"{key!r} has a threshold, but only tokens are priced by the size of a call")
     if above > THRESHOLD_MAX:
@@ -83,26 +86,48 @@ def key_of(meter: str, *variant: str) -> str:
 def check_rates(rates: Mapping[str, int]) -> None:
     """Refuse rates that no call could be billed by. Raises ValueError."""
     for key, rate in rates.items():
-        meter, _, above = parse_key(key)
+        found = parse_key(key)
         if type(rate) is not int or not 0 <= rate <= RATE_MAX:
             raise ValueError(f"the rate of {key!r} must be an integer from 0 to {RATE_MAX}")
-        if above and meter not in rates:
-            raise ValueError(f"{key!r} needs a rate for {meter!r}, which smaller calls pay")
-    for meter in {parse_key(key).meter for key in rates}:
-        _check_rising(meter, rates)
+        smaller = key.partition("@")[0]
+        if found.above and smaller not in rates:
+            raise ValueError(f"{key!r} needs a rate for {smaller!r}, which smaller calls pay")
+    for name in {key.partition("@")[0] for key in rates}:
+        _check_rising(name, rates)
+    for tier in tiers_of(rates):
+        _check_tier(tier, rates)
 
 
-def _check_rising(meter: str, rates: Mapping[str, int]) -> None:
-    steps = sorted((parse_key(key).above, rate) for key, rate in rates.items() if _is_plain(key, meter))
+def _check_rising(name: str, rates: Mapping[str, int]) -> None:
+    steps = sorted((parse_key(key).above, rate) for key, rate in rates.items() if _is_of(key, name))
     for (_, below), (above, rate) in pairwise(steps):
         if rate < below:
             raise ValueError(
-                f"'{meter}@{above}' is cheaper than the rate of smaller calls; rates rise with size"
+                f"'{name}@{above}' is cheaper than the rate of smaller calls; rates rise with size"
             )
 
 
-def _is_plain(key: str, meter: str) -> bool:
-    return key == meter or key.startswith(f"{meter}@")
+def _is_of(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}@")
+
+
+def _check_tier(tier: str, rates: Mapping[str, int]) -> None:
+    """A tier that lacks what every call has would be billed by guesses."""
+    lacking = [f"{meter}:{tier}" for meter in ("input", "output") if meter in rates]
+    lacking = [key for key in lacking if key not in rates]
+    if lacking or not ("input" in rates or "output" in rates):
+        named = " and ".join(map(repr, lacking)) or "'input' and 'output'"
+        raise ValueError(f"the tier {tier!r} needs rates for {named} too")
+
+
+def tiers_of(rates: Mapping[str, int]) -> tuple[str, ...]:
+    """The tiers a price has token rates for, sorted."""
+    found = set()
+    for key in rates:
+        name, _, variant = key.partition("@")[0].partition(":")
+        if variant and METERS[name].by_size:
+            found.add(variant)
+    return tuple(sorted(found))
 
 
 class Rates(dict[str, int]):
@@ -113,13 +138,15 @@ class Rates(dict[str, int]):
     `due` rates is divided by to give micro-credits. Raises ValueError; see `check_rates`.
     """
 
-    __slots__ = ("_flat", "_less", "_variants", "call", "discount", "scale", "steps")
+    __slots__ = ("_flat", "_less", "_variants", "call", "discount", "scale", "steps", "tiers")
 
     scale: int
     call: int
     steps: tuple[tuple[int, dict[str, int], Dearest], ...]
     """For each threshold a call can exceed, the highest first and 0 last: the due rates by meter
     and the dearest of them."""
+    tiers: dict[str, Rates]
+    """The price that each tier is; see `of_tier`."""
 
     def __init__(self, rates: Mapping[str, int] | Iterable[tuple[str, int]] = (), discount: int = 0) -> None:
         super().__init__(rates)
@@ -135,6 +162,12 @@ class Rates(dict[str, int]):
         self._less: dict[int, Rates] = {}
         self.call = self._flat.get("call", 0)
         self.steps = _steps(self._flat)
+        self.tiers = {tier: Rates(of_tier(tier, self), discount) for tier in tiers_of(self)}
+
+    def of_tier(self, tier: str) -> Rates:
+        """The rates of a call that was served on a tier: the plain ones if the price does not know it."""
+        known = known_tier(tier, self) if tier and self.tiers else ""
+        return self.tiers[known] if known else self
 
     def less(self, discount: int) -> Rates:
         """The same rates with another discount."""
@@ -158,6 +191,10 @@ class Rates(dict[str, int]):
             if input_tokens > above:
                 return found
         return self.steps[-1][2]
+
+    def dearest_of(self, meter: str) -> int:
+        """The dearest due rate of a meter among its variants, 0 if it has none."""
+        return max(self._variants.get(meter, {}).values(), default=0)
 
     def of_variant(self, counted: str) -> int:
         """The due rate of units that were counted under a key with qualifiers.
@@ -209,8 +246,8 @@ def _steps(flat: dict[str, int]) -> tuple[tuple[int, dict[str, int], Dearest], .
     plain = {key: rate for key, rate in flat.items() if "@" not in key and ":" not in key}
     risen: dict[int, dict[str, int]] = {}
     for key, rate in flat.items():
-        meter, _, above = parse_key(key)
-        if above:
+        meter, tier, above = parse_key(key)
+        if above and not tier:
             risen.setdefault(above, {})[meter] = rate
     found = [(0, plain, _dearest(plain))]
     for above in sorted(risen):

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from tollway.core.billing.meters import METERS
+from tollway.core.billing.meters import METERS, tier_of
 from tollway.core.billing.money import MICRO
 from tollway.core.billing.pricing import cost
 from tollway.core.billing.rates import UNITS, WHOLE, Rates, input_tokens
@@ -47,7 +47,8 @@ def state(meters: Mapping[str, int], rates: Mapping[str, int], discount: int = 0
     """The bill for disjoint counts at the rates of a price version. `discount`: hundredths of a percent."""
     plain = Rates(rates)
     size = input_tokens(meters)
-    found = [_line(meter, count, plain, size) for meter, count in meters.items()]
+    served = plain.of_tier(tier_of(meters))
+    found = [_line(meter, count, served, size) for meter, count in meters.items()]
     total = sum(product for _, product in found)
     left = total * (WHOLE - discount)
     due = cost(meters, plain.less(discount))

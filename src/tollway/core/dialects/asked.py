@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tollway.core.exchange import DialectName, Request
 from tollway.core.relay import Relay
+from tollway.core.terms import Terms
 
 
 class Asked(Protocol):
@@ -85,6 +86,11 @@ class Asked(Protocol):
     @property
     def max_credits(self) -> int | float | None:
         """What the client says the call may cost at most, in credits; it is never sent upstream."""
+        ...
+
+    @property
+    def terms(self) -> Terms:
+        """What is asked for besides tokens."""
         ...
 
     @property

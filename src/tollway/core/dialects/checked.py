@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from tollway.core.dialects import hosted
 from tollway.core.dialects.asked import Asked
 from tollway.core.dialects.natives import NATIVES
 from tollway.core.dialects.openai_chat import check as chat
@@ -24,6 +26,7 @@ from tollway.core.exchange import DialectName, Media, Part, Request, ToolResult
 from tollway.core.json import BadJSON, encode, read_object, refuse_duplicates
 from tollway.core.relay import Relay
 from tollway.core.seals import carried
+from tollway.core.terms import PLAIN, Terms
 
 FORBIDDEN: Final = ("api_base", "api_key", "base_url")
 """Members by which other gateways let callers redirect a call; here they are refused, never passed on."""
@@ -38,7 +41,8 @@ class Checked(Struct, frozen=True, kw_only=True):
     `verb` is "complete" for legacy completions, which are answered in a shape of their own.
 
     `members`: the body as parsed; `request`: what it means; `echo`: members a native answer must
-    repeat as the client sent them, because something else was sent upstream.
+    repeat as the client sent them, because something else was sent upstream. `terms`: what is asked for
+    besides tokens.
     """
 
     dialect: DialectName
@@ -53,6 +57,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     echo: dict[str, Any] = {}
     verb: str = "text"
     max_credits: int | float | None = None
+    terms: Terms = PLAIN
 
     @property
     def model(self) -> str:
@@ -115,6 +120,18 @@ def read_chat(raw: bytes) -> Asked:
     return ask("openai_chat", parse(raw)) if carried(raw) else found
 
 
+def without_tools(asked: Asked, names: frozenset[str]) -> Asked | None:
+    """The request without tools of the upstream's; None where it is for them. See `hosted.without`."""
+    lighter = hosted.without(asked.dialect, asked.members, names)
+    if lighter is None:
+        return None
+    if isinstance(asked, Checked):
+        found = ask(asked.dialect, lighter, version=asked.version, array=asked.array, echo=asked.echo)
+        return replace(found, max_credits=asked.max_credits)
+    assert isinstance(asked, chat.ChatRequest), "nothing else has terms"
+    return replace(chat.read(encode(lighter)), max_credits=asked.max_credits)
+
+
 def read_completion(raw: bytes) -> Asked:
     """A body of legacy completions. Raises GatewayError naming the field."""
     return read_completion_body(parse(raw))
@@ -132,7 +149,7 @@ def read_completion_body(body: dict[str, Any]) -> Asked:
         request=completions.read_request(body),
         input_bound=len(encode(body)),
         audio=False,
-        include_usage=_wants_usage(body),
+        include_usage=chat.wants_usage(body),
         verb="complete",
         max_credits=most,
     )
@@ -153,15 +170,15 @@ def ask(
     _refuse_forbidden(body)
     chat.check_model(body.get("model"))
     most = chat.take_max_credits(body)
-    for name in ("service_tier", "serviceTier", "speed"):
-        if type(body.get(name)) is str:
-            # Google reads the names of its enumerations in either case.
-            chat.check_tier(name, body[name].lower().removeprefix("service_tier_"))
     request = read_request(dialect, body)
+    if dialect == "anthropic":
+        # A thread would be kept by one upstream, which would bill what nobody here has seen.
+        body.pop("thread", None)
     kept = encode(body)
     encoded = tokens = 0
     audio = "audio" in request.modalities
-    for media in media_of(request):
+    listed = list(media_of(request))
+    for media in listed:
         size, weight = _weight(media)
         encoded += size
         tokens += weight
@@ -174,17 +191,13 @@ def ask(
         request=request,
         input_bound=len(kept) - encoded + tokens,
         audio=audio,
-        include_usage=dialect != "openai_chat" or _wants_usage(body),
+        include_usage=dialect != "openai_chat" or chat.wants_usage(body),
         version=version,
         array=array and request.stream,
         echo=echo or {},
         max_credits=most,
+        terms=hosted.terms(request.origin, body, listed),
     )
-
-
-def _wants_usage(body: dict[str, Any]) -> bool:
-    options = body.get("stream_options")
-    return type(options) is dict and options.get("include_usage") is True
 
 
 def _refuse_forbidden(body: dict[str, Any]) -> None:

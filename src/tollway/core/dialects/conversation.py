@@ -27,6 +27,19 @@ OPENING: Final = "(The conversation so far follows.)"
 """Stands in for the user's first word where a conversation starts with the assistant's."""
 
 
+JSON_ONLY: Final = "Answer with one JSON object and nothing else."
+"""Asks for JSON in words, where a dialect has no mode for it or takes the mode only with the word."""
+
+
+def unasked_json(request: Request, turns: Iterable[Turn]) -> bool:
+    """Whether JSON without a schema is wanted and none of these turns says so: OpenAI refuses its JSON mode then."""
+    if request.output is None or request.output.kind != "json":
+        return False
+    return not any(
+        isinstance(part, Text) and "json" in part.text.lower() for turn in turns for part in turn.parts
+    )
+
+
 def shaped(turns: Iterable[Turn]) -> tuple[list[Turn], list[Loss]]:
     """Turns with neighbouring assistant turns joined and every call answered right after it."""
     losses: list[Loss] = []

@@ -44,6 +44,7 @@ _KINDS: Final[dict[str, FaultKind]] = {
     "model_not_found": "not_found",
     "model_not_available": "not_found",
     "not_found": "not_found",
+    "thread_not_found": "not_found",
     "insufficient_credits": "credits",
     "key_budget_exceeded": "credits",
     "project_budget_exceeded": "credits",

@@ -23,6 +23,7 @@ from tollway.core.errors import GatewayError
 from tollway.core.exchange import Counted, DialectName, Event, Finished, Request, Usage
 from tollway.core.json import decode, encode
 from tollway.core.relay import BadAnswer, Fed, Receipt
+from tollway.core.terms import PLAIN, Terms
 
 INPUTS_MAX: Final = 2048
 DIMENSIONS_MAX: Final = 65_536
@@ -50,6 +51,7 @@ class Embedding(Struct, frozen=True, kw_only=True):
     batch: bool = False
     dimensions: int | None = None
     max_credits: int | float | None = None
+    terms: Terms = PLAIN
 
     verb: ClassVar[str] = "embed"
     session: ClassVar[str] = ""

@@ -153,6 +153,9 @@ _SECRET_SHAPED: Final = re.compile(
 )
 
 
+_IDS: Final = ("call_", "chatcmpl-", "fc_", "item_", "msg_", "req_", "resp_", "rs_", "toolu_")
+
+
 def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
     """An upstream's message fit for the caller: no known secret, nothing shaped like one, no control characters.
 
@@ -167,8 +170,11 @@ def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _hidden(match: re.Match[str]) -> str:
-    # A long word is taken for a secret only if it mixes letters and digits; rulers and names do not.
+    # A long word is taken for a secret only if it mixes letters and digits; rulers and names do not,
+    # and the ids of what was said say themselves that they are none.
     word: str | None = match["word"]
+    if word is not None and word.startswith(_IDS):
+        return word
     if word is None or (any(map(str.isdigit, word)) and any(map(str.isalpha, word))):
         return "[secret]"
     return word

@@ -55,9 +55,10 @@ class Choice(Struct, frozen=True):
 
 
 class JsonFormat(Struct, frozen=True):
-    """The text must be a JSON object, valid for `schema` unless that is None."""
+    """The text must be a JSON object, valid for `schema` unless that is None. `bare`: a text goes without its quotes."""
 
     schema: Any = None
+    bare: bool = False
 
 
 class Ask(Struct, frozen=True, kw_only=True):

@@ -31,6 +31,7 @@ from tollway.upstream.sandbox.tools import wanted
 ANSWER_MAX: Final = 262_144
 """The most tokens of one answer, over all its choices."""
 _EXCERPT: Final = 120
+_JSON_ONLY: Final = "one JSON object and nothing else"
 _LONG_TOKENS: Final = 2_000
 _EFFORT_TOKENS: Final = {
     "none": 0,
@@ -117,8 +118,9 @@ def chat(ask: Ask, _found: models.Found, choice: int) -> Thought:
     calls = wanted(ask, choice)
     if calls:
         return Thought(calls=calls, finish="tool_calls")
-    if ask.format is not None:
-        return Thought(text=_json_text(ask, ask.format))
+    form = ask.format or _told(ask)
+    if form is not None:
+        return Thought(text=_json_text(ask, form))
     if ask.turns[-1].role == "tool":
         return Thought(text=_results_text(ask))
     return Thought(text=_chat_text(ask, choice))
@@ -164,11 +166,19 @@ def _results_text(ask: Ask) -> str:
     return "\n".join(reversed(results))
 
 
+def _told(ask: Ask) -> JsonFormat | None:
+    """JSON mode where it is asked for in words, as it is of models that have no such mode."""
+    told = any(turn.role == "system" and _JSON_ONLY in turn.text for turn in ask.turns)
+    return JsonFormat() if told else None
+
+
 def _json_text(ask: Ask, form: JsonFormat) -> str:
     if form.schema is None:
         value: object = {"answer": _excerpt(ask.last_user_text), "model": ask.model}
     else:
         value = schema.generate(form.schema)
+    if form.bare and type(value) is str:
+        return value
     return encode(value).decode()
 
 

@@ -63,7 +63,7 @@ def test_later_totals_replace_earlier_ones_member_by_member():
     objects, events = relay([first, block(), text("Hi"), stop(), told_end(usage=later), END])
     counted = [one.usage for one in events if isinstance(one, Counted)]
     assert [(one.input, one.output) for one in counted] == [(2057, 1), (31_779, 40)]
-    assert counted[-1].tool_requests == 1
+    assert counted[-1].tools == {"web_search": 1}
     assert objects[0]["message"]["usage"] == first["message"]["usage"]
     assert objects[-2]["usage"] == {**later, "cost": RECEIPT.cost}
 

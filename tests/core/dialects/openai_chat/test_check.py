@@ -207,6 +207,13 @@ def test_streaming_always_asks_for_usage_and_remembers_whether_the_client_did():
     }
 
 
+def test_openrouters_wish_for_usage_is_granted_and_not_passed_on():
+    asking = check.read(body(stream=True, usage={"include": True}))
+    assert asking.include_usage
+    assert "usage" not in json.loads(asking.body("m", None))
+    assert not check.read(body(stream=True, usage={"include": False})).include_usage
+
+
 def test_a_cap_on_output_is_sent_only_when_given():
     request = check.read(body())
     assert json.loads(request.body("m", 77))["max_tokens"] == 77

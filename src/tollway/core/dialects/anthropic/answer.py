@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tollway.core.dialects.anthropic import blocks
-from tollway.core.dialects.anthropic.counts import read_counts, write_counts
+from tollway.core.dialects.anthropic.counts import ran_in, read_counts, write_counts
 from tollway.core.dialects.anthropic.errors import read_error
 from tollway.core.dialects.base import AnswerFailed, Bill, Reading, Reply
 from tollway.core.dialects.calls import client_call
@@ -62,7 +62,7 @@ def read_response(body: dict[str, Any], reading: Reading) -> Response:
         model=str(body.get("model") or ""),
         parts=tuple(parts),
         finish=read_finish(body, any(type(part) is ToolCall for part in parts)),
-        usage=read_counts(usage) if type(usage) is dict else None,
+        usage=read_counts(usage, ran_in(content)) if type(usage) is dict else None,
         extras=start_extras(body),
     )
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from tollway.core.dialects.anthropic.answer import read_finish, read_response
-from tollway.core.dialects.anthropic.counts import PRICE, read_counts, write_counts
+from tollway.core.dialects.anthropic.counts import PRICE, note, ran, read_counts, so_far, write_counts
 from tollway.core.dialects.anthropic.errors import error_body, read_error, write_error
 from tollway.core.dialects.faults import failure
 from tollway.core.dialects.native import (
@@ -76,6 +76,7 @@ class NativeStream(Stream):
         self._called = False
         self._unwritten = 0
         self._usage: dict[str, Any] = {}
+        self._ran: dict[str, int] = {}
         self._finish: Finished | None = None
         self._told: dict[str, Any] | None = None
         self._before: list[bytes] = []
@@ -150,6 +151,8 @@ class NativeStream(Stream):
         grown = size(block.text) + size(block.thinking) + size(block.name)
         if grown:
             events.append(Grew(grown))
+        if block.type == "server_tool_use" and note(ran({"type": block.type, "name": block.name}), self._ran):
+            events.append(Counted(so_far(self._usage, self._ran)))
         if block.type == "tool_use":
             self._called = True
             # Arguments may come with the start instead of piece by piece; no arguments are `{}`.
@@ -184,7 +187,7 @@ class NativeStream(Stream):
         if type(usage) is dict and usage:
             source["usage"] = usage = without(usage, PRICE)
             self._usage.update((name, value) for name, value in usage.items() if value is not None)
-            events.append(Counted(read_counts(self._usage)))
+            events.append(Counted(read_counts(self._usage, self._ran)))
 
     def _message_delta(self, whole: dict[str, Any], out: list[bytes], events: list[Event]) -> None:
         if self._id is None:

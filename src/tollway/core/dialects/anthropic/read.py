@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tollway.core.dialects.anthropic.blocks import NAME, read_blocks, read_cache
 from tollway.core.dialects.members import Members, missing, obj, refuse
+from tollway.core.errors import GatewayError
 from tollway.core.exchange import (
     OutputFormat,
     ReasoningWish,
@@ -32,6 +33,7 @@ def read_count(body: dict[str, Any]) -> Request:
     """A count_tokens body: a request without a limit on its answer."""
     take = Members(body)
     model = take.need_text("model")
+    _thread(take.inside("thread"))
     turns = [*_system(take), *_messages(take)]
     tools = tuple(_tool(one, f"tools[{at}]") for at, one in enumerate(take.array("tools") or []))
     choice, parallel = _tool_choice(take.inside("tool_choice"))
@@ -56,6 +58,19 @@ def read_count(body: dict[str, Any]) -> Request:
         service_tier=take.text("service_tier"),
         extras=take.extras(NAME),
     )
+
+
+def _thread(take: Members | None) -> None:
+    """Threads are best effort: whoever begins one keeps the conversation, and sends all of it when it is not found.
+
+    None is kept here: upstreams get the whole conversation, so that any of them can answer and the call's bound is true.
+    """
+    if take is not None and take.choice("type", ("create", "continue")) == "continue":
+        raise GatewayError(
+            "thread_not_found",
+            "This thread is not kept here; send the whole conversation.",
+            param="thread.previous_message_id",
+        )
 
 
 def _sampling(take: Members) -> Sampling:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tollway.core.dialects.anthropic import answer, blocks
-from tollway.core.dialects.anthropic.counts import read_counts, write_counts
+from tollway.core.dialects.anthropic.counts import note, ran, read_counts, so_far, write_counts
 from tollway.core.dialects.anthropic.errors import error_body, read_error
 from tollway.core.dialects.base import Bill, Reading, Reply
 from tollway.core.dialects.calls import OpenCall
@@ -64,6 +64,7 @@ class Reader:
         self._block: _Block | None = None
         self._called = False
         self._usage: dict[str, Any] = {}
+        self._ran: dict[str, int] = {}
         self._finish: Finished | None = None
         self._ended = False
 
@@ -131,7 +132,7 @@ class Reader:
         if type(usage) is dict and usage:
             # Later totals replace earlier ones member by member; they are never added.
             self._usage.update((name, value) for name, value in usage.items() if value is not None)
-            events.append(Counted(read_counts(self._usage)))
+            events.append(Counted(read_counts(self._usage, self._ran)))
 
     def _message_delta(self, obj: dict[str, Any], events: list[Event]) -> None:
         if self._message is None:
@@ -157,6 +158,8 @@ class Reader:
         if self._block is not None:
             raise BadAnswer("a content block started inside another")
         block = self._block = _Block(obj.get("index"), self._next)
+        if source.get("type") == "server_tool_use" and note(ran(source), self._ran):
+            events.append(Counted(so_far(self._usage, self._ran)))
         part = self._first(source, block)
         if part is not None:
             self._next += 1

@@ -13,7 +13,15 @@ from msgspec.structs import replace
 from tollway.core.dialects.anthropic import blocks
 from tollway.core.dialects.anthropic.wishes import thinking
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import OPENING, foreign, hoisted, joined, rejoined, shaped
+from tollway.core.dialects.conversation import (
+    JSON_ONLY,
+    OPENING,
+    foreign,
+    hoisted,
+    joined,
+    rejoined,
+    shaped,
+)
 from tollway.core.dialects.naming import (
     Namer,
     legal_id,
@@ -44,7 +52,6 @@ _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _TIERS: Final = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard": "standard_only"}
-_JSON_ONLY: Final = "Answer with one JSON object and nothing else."
 
 
 def write_request(request: Request, target: Target) -> Written:
@@ -278,7 +285,7 @@ class _Writing:
         found = self._blocks(parts)
         output = self._request.output
         if output is not None and output.kind == "json" and not self._home:
-            found.append({"type": "text", "text": _JSON_ONLY})
+            found.append({"type": "text", "text": JSON_ONLY})
         if len(found) == 1 and found[0].keys() == {"type", "text"}:
             return found[0]["text"]
         return found

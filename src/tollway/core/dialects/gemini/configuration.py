@@ -61,7 +61,7 @@ def _output(output: OutputFormat, target: Target) -> dict[str, Any]:
     own = output.extras.get(NAME, {})
     if output.kind == "text":
         return dict(own)
-    found: dict[str, Any] = {"responseMimeType": "application/json"}
+    found: dict[str, Any] = {"responseMimeType": own.get("responseMimeType", "application/json")}
     if output.kind != "json_schema":
         return found
     schema = output.schema if output.schema is not None else {"type": "object"}

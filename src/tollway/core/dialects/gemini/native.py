@@ -13,7 +13,14 @@ from msgspec import Struct
 
 from tollway.core.dialects.faults import failure, redacted
 from tollway.core.dialects.gemini.answer import read_response
-from tollway.core.dialects.gemini.counts import PRICE, Totals, read_counts, read_totals, write_counts
+from tollway.core.dialects.gemini.counts import (
+    PRICE,
+    Grounded,
+    Totals,
+    read_counts,
+    read_totals,
+    write_counts,
+)
 from tollway.core.dialects.gemini.errors import error_body, read_error, write_error
 from tollway.core.dialects.gemini.stream import FAULTS, REASONS
 from tollway.core.dialects.native import (
@@ -55,6 +62,7 @@ class _Candidate(Struct, rename="camel"):
     finish_reason: Any = None
     finish_message: Any = None
     index: int | None = None
+    grounding_metadata: Any = None
 
 
 class _Chunk(Struct, rename="camel"):
@@ -99,6 +107,8 @@ class NativeStream(Stream):
         self._called: set[int] = set()
         self._totals: object = None
         self._counted = b""
+        self._ran = Grounded()
+        self._searched = False
         self._priced = False
         self._failed: Failed | None = None
         self._held: list[bytes] = []
@@ -135,20 +145,21 @@ class NativeStream(Stream):
         if chunk.prompt_feedback is not None:
             self._blocked(chunk.prompt_feedback, events)
         totals = chunk.usage_metadata
-        if totals is not None and totals != self._totals:
+        if totals is not None and (totals != self._totals or self._searched):
             self._count(totals, payload, events)
 
     def _count(self, totals: object, payload: bytes, events: list[Event]) -> None:
         self._totals = totals
+        self._searched = False
         found = None
         if type(totals) is Totals:
-            found = read_totals(totals)
+            found = read_totals(totals, self._ran.tools)
             self._priced = totals.priced()
         if found is None:
             usage = read_object(payload).get("usageMetadata")
             if type(usage) is not dict:
                 return
-            found = read_counts(usage)
+            found = read_counts(usage, self._ran.tools)
             self._priced = not usage.keys().isdisjoint(PRICE)
         self._counted = payload
         events.append(Counted(found))
@@ -161,6 +172,8 @@ class NativeStream(Stream):
 
     def _see(self, candidate: _Candidate, events: list[Event]) -> None:
         index = candidate.index or 0
+        if candidate.grounding_metadata is not None and self._ran.see(candidate.grounding_metadata):
+            self._searched = True
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 text = part.text

@@ -1,4 +1,4 @@
-"""Gemini's JSON, in which every member may be spelled in camelCase or in snake_case."""
+"""Gemini's JSON, in which a member may be spelled in camelCase or in snake_case, and a word may be its number."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Any, Final
 from tollway.core.dialects.members import Members
 
 NAME: Final = "gemini"
+
+TYPES: Final = ("TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
+MODES: Final = ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED")
+MODALITIES: Final = ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO")
+"""Words by their numbers. Clients made from the protocol's definition over REST send the numbers."""
 
 
 @lru_cache(maxsize=512)
@@ -22,6 +27,11 @@ def camel(name: str) -> str:
     """The camelCase spelling of a snake_case name."""
     head, *rest = name.split("_")
     return head + "".join(piece[:1].upper() + piece[1:] for piece in rest)
+
+
+def worded(value: Any, words: tuple[str, ...]) -> Any:
+    """The word that a number stands for; anything else as it is."""
+    return words[value] if type(value) is int and 0 <= value < len(words) else value
 
 
 class ProtoMembers(Members):
@@ -39,6 +49,13 @@ class ProtoMembers(Members):
             spelled = rest.pop(other)
             return spelled if value is None else value
         return value
+
+    def word(self, name: str, words: tuple[str, ...]) -> str | None:
+        """A text that may be given as its number among `words`."""
+        value = self.take(name)
+        if value is not None:
+            self.rest[name] = worded(value, words)
+        return self.text(name)
 
     def inside(self, name: str) -> ProtoMembers | None:
         value = self.take(name)

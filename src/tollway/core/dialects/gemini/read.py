@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from msgspec.structs import replace
 
 from tollway.core.dialects.gemini.parts import read_part
-from tollway.core.dialects.gemini.proto import NAME, ProtoMembers
+from tollway.core.dialects.gemini.proto import MODALITIES, MODES, NAME, ProtoMembers, worded
 from tollway.core.dialects.gemini.schema import from_gemini
 from tollway.core.dialects.members import obj, refuse
 from tollway.core.exchange import (
@@ -51,7 +51,7 @@ def read_request(body: dict[str, Any]) -> Request:
     sampling = _sampling(config)
     output, wish = _output(config), _reasoning(config.inside("thinkingConfig"))
     asked, top = config.flag("responseLogprobs"), config.integer("logprobs", 0, 20)
-    modalities = tuple(one.lower() for one in config.strings("responseModalities") or ())
+    modalities = _modalities(config)
     candidates = config.integer("candidateCount", 1) or 1
     if config.rest:
         take.rest["generationConfig"] = config.rest
@@ -158,6 +158,13 @@ def _sampling(config: ProtoMembers) -> Sampling:
     )
 
 
+def _modalities(config: ProtoMembers) -> tuple[str, ...]:
+    found = [worded(one, MODALITIES) for one in config.array("responseModalities") or []]
+    if any(type(one) is not str for one in found):
+        raise refuse(config.where("responseModalities"), "must be an array of strings")
+    return tuple(one.lower() for one in found)
+
+
 def _output(config: ProtoMembers) -> OutputFormat | None:
     kind = config.text("responseMimeType")
     plain = config.take("responseJsonSchema")
@@ -166,7 +173,8 @@ def _output(config: ProtoMembers) -> OutputFormat | None:
         return OutputFormat(kind="json_schema", schema=obj(plain, "generationConfig.responseJsonSchema"))
     if subset is not None:
         schema = from_gemini(obj(subset, "generationConfig.responseSchema"))
-        return OutputFormat(kind="json_schema", schema=schema, extras={NAME: {"declared": subset}})
+        own = {"declared": subset, **({"responseMimeType": kind} if kind == "text/x.enum" else {})}
+        return OutputFormat(kind="json_schema", schema=schema, extras={NAME: own})
     if kind is None or kind == "text/plain":
         return None
     if kind != "application/json":
@@ -219,7 +227,7 @@ def _choice(take: ProtoMembers | None) -> tuple[ToolChoice | None, dict[str, Any
     config = take.inside("functionCallingConfig")
     if config is None:
         return None, take.rest
-    word = config.text("mode") or "AUTO"
+    word = config.word("mode", MODES) or "AUTO"
     mode = _MODES.get(word)
     if mode is None:
         raise refuse("toolConfig.functionCallingConfig.mode", "must be one of AUTO, ANY, NONE, VALIDATED")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tollway.core.dialects.gemini.proto import TYPES, worded
+
 _KEPT: Final = frozenset(
     (
         "description", "title", "enum", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum",
@@ -156,8 +158,8 @@ def from_gemini(schema: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in schema.items():
         match name:
-            case "type" if type(value) is str:
-                found["type"] = value.lower()
+            case "type" if type(value) in (str, int):
+                found["type"] = str(worded(value, TYPES)).lower()
             case "properties" if type(value) is dict:
                 found["properties"] = {key: from_gemini(one) for key, one in value.items()}
             case "items":

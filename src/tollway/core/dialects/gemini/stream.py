@@ -12,7 +12,7 @@ from typing import Any, Final
 from tollway.core.dialects.base import Reading
 from tollway.core.dialects.calls import client_call
 from tollway.core.dialects.faults import failure
-from tollway.core.dialects.gemini.counts import read_counts
+from tollway.core.dialects.gemini.counts import Grounded, read_counts
 from tollway.core.dialects.gemini.errors import read_error
 from tollway.core.dialects.gemini.grounding import read_citations, read_logprobs
 from tollway.core.dialects.gemini.partial import PartialCall
@@ -79,6 +79,8 @@ class Reader:
         self._raw: str | None = None
         self._extras: dict[str, Any] = {}
         self._usage: dict[str, Any] | None = None
+        self._ran = Grounded()
+        self._searched = False
         self._ended = False
 
     def feed(self, obj: Any) -> list[Event]:
@@ -104,9 +106,10 @@ class Reader:
         if type(obj.get("promptFeedback")) is dict:
             self._blocked(obj["promptFeedback"])
         usage = obj.get("usageMetadata")
-        if type(usage) is dict and usage != self._usage:
+        if type(usage) is dict and (usage != self._usage or self._searched):
             self._usage = usage
-            events.append(Counted(read_counts(usage)))
+            self._searched = False
+            events.append(Counted(read_counts(usage, self._ran.tools)))
         return events or [StillAlive()]
 
     def close(self) -> list[Event]:
@@ -147,6 +150,8 @@ class Reader:
             if type(part) is dict:
                 self._part(part, tokens, events)
                 tokens = ()
+        if "groundingMetadata" in candidate and self._ran.see(candidate["groundingMetadata"]):
+            self._searched = True
         if len(candidate) > 2:
             self._told(candidate, events)
         raw = candidate.get("finishReason")

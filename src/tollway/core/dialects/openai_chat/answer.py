@@ -74,7 +74,7 @@ def read_response(body: dict[str, Any], reading: Reading) -> Response:
         model=str(body.get("model") or ""),
         parts=tuple(parts),
         finish=read_finish(raw, parts, _finish_extras(choice, message, choices)),
-        usage=read_counts(usage) if type(usage) is dict else None,
+        usage=read_counts(usage, body.get("service_tier")) if type(usage) is dict else None,
         extras=start_extras(body),
     )
 
@@ -277,6 +277,8 @@ def write_response(response: Response, reply: Reply, bill: Bill | None) -> dict[
         **rest,
     }
     return {
+        # Strict clients demand it, and it may be null.
+        "system_fingerprint": None,
         **top,
         "id": f"chatcmpl-{reply.token}" if reply.token else response.id,
         "object": "chat.completion",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from msgspec import Struct
 
+from tollway.core.dialects.hosted import chat_terms
 from tollway.core.dialects.openai_chat import parts, tools
 from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
 from tollway.core.dialects.openai_chat.read import read_request
@@ -19,13 +20,12 @@ from tollway.core.errors import GatewayError
 from tollway.core.exchange import DialectName, Request
 from tollway.core.json import BadJSON, decode, encode, read_object, refuse_duplicates
 from tollway.core.relay import Relay
+from tollway.core.terms import PLAIN, Terms
 
 MODEL_NAME: Final = re.compile(r"[\w.:/@+-]{1,128}", re.ASCII)
 OUTPUT_MAX: Final = 10**9
 CHOICES_MAX: Final = 128
 STOPS_MAX: Final = 64
-DEAR_TIERS: Final = frozenset(("priority", "fast", "ultrafast", "scale"))
-"""Ways of asking upstreams to hurry, for which they take up to twice their price."""
 CREDITS_MAX: Final = 10**9
 
 Check = Callable[[str, Any], None]
@@ -50,6 +50,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     stream_options: dict[str, Any]
     kept: bytes
     max_credits: int | float | None = None
+    terms: Terms = PLAIN
 
     verb: ClassVar[str] = "text"
     dialect: ClassVar[DialectName] = "openai_chat"
@@ -59,11 +60,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     echo: ClassVar[dict[str, Any]] = {}
 
     def body(self, upstream_model: str, output_cap: int | None) -> bytes:
-        """The body for one upstream; `output_cap` adds a `max_tokens` where the caller set none."""
+        """The body for one upstream; `output_cap` is sent as `max_tokens` where the caller set none."""
         head: dict[str, Any] = {"model": upstream_model}
         if self.stream:
             head["stream_options"] = {**self.stream_options, "include_usage": True}
-        if output_cap is not None:
+        if output_cap is not None and self.output_wanted is None:
             head["max_tokens"] = output_cap
         return encode(head)[:-1] + b"," + self.kept[1:]
 
@@ -100,6 +101,12 @@ def _sentence(error: BadJSON) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
+def wants_usage(body: dict[str, Any]) -> bool:
+    """Whether a stream's usage is asked for, in OpenAI's words or in OpenRouter's."""
+    asked = ((body.get("stream_options"), "include_usage"), (body.get("usage"), "include"))
+    return any(type(options) is dict and options.get(name) is True for options, name in asked)
+
+
 def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
     for name, value in body.items():
         check = FIELDS.get(name)
@@ -107,24 +114,30 @@ def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
             check(name, value)
     model = check_model(body.get("model"))
     media = parts.check_messages(body.get("messages"))
-    removed = {name: body.pop(name) for name in ("model", "stream_options", "max_credits") if name in body}
+    told = wants_usage(body)
+    # `usage` is OpenRouter's way to ask for what is told here anyway; OpenAI would refuse it.
+    ours = ("model", "stream_options", "max_credits", "usage")
+    removed = {name: body.pop(name) for name in ours if name in body}
     kept = encode(body)
     tools.check_tools(body.get("tools"), kept)
     wanted = body.get("max_completion_tokens")
     stream = body.get("stream") is True
     options = removed.get("stream_options") or {}
+    bound = len(kept) - media.encoded + media.tokens
     request = ChatRequest(
         model=model,
         stream=stream,
-        include_usage=stream and options.get("include_usage") is True,
+        include_usage=stream and told,
         choices=body.get("n") or 1,
         output_wanted=body.get("max_tokens") if wanted is None else wanted,
-        input_bound=len(kept) - media.encoded + media.tokens,
+        input_bound=bound,
         audio=b'"input_audio"' in kept or "audio" in (body.get("modalities") or ()),
         session=body.get("prompt_cache_key") or body.get("user") or "",
         stream_options=options,
         kept=kept,
         max_credits=removed.get("max_credits"),
+        # A file weighs at least as much as an image.
+        terms=chat_terms(body, kept if bound >= parts.IMAGE_TOKENS_MAX else b""),
     )
     return request, encode(removed)
 
@@ -217,17 +230,6 @@ def _metadata(name: str, value: Any) -> None:
         forbidden(f"{name}.user_api_key", value)
 
 
-def check_tier(name: str, value: Any) -> None:
-    """Refuse a service tier that upstreams bill above their prices: it would be sold at a loss, unnoticed."""
-    _string(name, value)
-    if value in DEAR_TIERS:
-        raise GatewayError(
-            "unsupported_parameter",
-            f"{name!r} may not be {value!r}: no price is set for it here. Use 'auto', 'default' or 'flex', or leave it out.",
-            param=name,
-        )
-
-
 def forbidden(name: str, _: Any) -> None:
     raise GatewayError(
         "forbidden_field",
@@ -261,7 +263,7 @@ FIELDS: Final[dict[str, Check]] = {
     "audio": _object,
     "prediction": _object,
     "reasoning_effort": _string,
-    "service_tier": check_tier,
+    "service_tier": _string,
     "store": _boolean,
     "verbosity": _string,
     "web_search_options": _object,

@@ -7,6 +7,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from tollway.core.dialects.base import Bill
+from tollway.core.dialects.counting import tier
 from tollway.core.dialects.openai_chat.usage import read_usage
 from tollway.core.exchange import Usage
 
@@ -14,14 +15,15 @@ NAME: Final = "openai_chat"
 _THEIR_PRICE: Final = ("cost", "cost_details", "is_byok")
 
 
-def read_counts(usage: dict[str, Any]) -> Usage:
-    """Inclusive totals; the object itself, without the upstream's own price, goes home with them."""
-    prompt = usage.get("prompt_tokens_details")
-    images = prompt.get("image_tokens") if type(prompt) is dict else None
+def read_counts(usage: dict[str, Any], service_tier: object = None) -> Usage:
+    """Inclusive totals; the object itself, without the upstream's own price, goes home with them.
+
+    `service_tier`: what the answer says beside it of how it was served.
+    """
     kept = {name: value for name, value in usage.items() if name not in _THEIR_PRICE}
     return replace(
         read_usage(usage),
-        image_in=images if type(images) is int and images > 0 else 0,
+        tier=tier(service_tier),
         extras={NAME: kept},
     )
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from tollway.core import sse
-from tollway.core.dialects.openai_chat.usage import read_usage
+from tollway.core.dialects.openai_chat.usage import read_told
 from tollway.core.errors import GatewayError, openai_envelope
 from tollway.core.exchange import Counted, Event, Failed, Finished, FinishReason, Grew, Started
 from tollway.core.json import decode, encode
@@ -181,8 +181,8 @@ class NativeStream:
     def _count(self, chunk: _Chunk, payload: bytes, out: list[bytes], events: list[Event]) -> None:
         assert chunk.usage is not None
         self._usage = chunk.usage
-        events.append(Counted(read_usage(chunk.usage)))
         whole = decode(payload)
+        events.append(Counted(read_told(whole)))
         if not chunk.choices:
             self._last = whole
         else:
@@ -275,7 +275,7 @@ class NativeWhole:
                 events.append(Finished(_REASONS.get(reason, "other"), reason))
         usage = answer.get("usage")
         if type(usage) is dict:
-            events.append(Counted(read_usage(usage)))
+            events.append(Counted(read_told(answer)))
         return events
 
     def close(self, receipt: Receipt) -> bytes:

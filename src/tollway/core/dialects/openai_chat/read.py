@@ -43,7 +43,6 @@ def read_request(body: dict[str, Any]) -> Request:
     tools += tuple(_function(Members(one, f"functions[{at}]"), {}) for at, one in enumerate(functions))
     choice = _tool_choice(take.take("tool_choice"))
     legacy_choice = _tool_choice(take.take("function_call"))
-    effort = take.choice("reasoning_effort", EFFORTS)
     return Request(
         model=model,
         turns=tuple(turns),
@@ -52,7 +51,7 @@ def read_request(body: dict[str, Any]) -> Request:
         tool_choice=choice or legacy_choice,
         parallel_tools=take.flag("parallel_tool_calls"),
         sampling=_sampling(take),
-        reasoning=ReasoningWish(effort=effort) if effort is not None else None,
+        reasoning=_wish(take),
         output=_output(take.inside("response_format")),
         verbosity=take.text("verbosity"),
         stream=take.flag("stream") or False,
@@ -65,6 +64,20 @@ def read_request(body: dict[str, Any]) -> Request:
         service_tier=take.text("service_tier"),
         store=take.flag("store"),
         extras=take.extras(NAME),
+    )
+
+
+def _wish(take: Members) -> ReasoningWish | None:
+    """How much to think, in OpenAI's word or in OpenRouter's `reasoning`, whose clients expect to see the thoughts."""
+    effort = take.choice("reasoning_effort", EFFORTS)
+    wish = take.inside("reasoning")
+    if wish is None:
+        return ReasoningWish(effort=effort) if effort is not None else None
+    enabled = wish.flag("enabled")
+    effort = wish.choice("effort", EFFORTS) or effort or ("none" if enabled is False else None)
+    hidden = wish.flag("exclude")
+    return ReasoningWish(
+        effort=effort, budget_tokens=wish.integer("max_tokens", 1), show="none" if hidden else "summary"
     )
 
 

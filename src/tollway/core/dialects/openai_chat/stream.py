@@ -94,7 +94,7 @@ class Reader:
                 self._choice(choice, events)
         usage = obj.get("usage") or _groq_usage(obj)
         if type(usage) is dict and self._started:
-            events.append(Counted(read_counts(usage)))
+            events.append(Counted(read_counts(usage, obj.get("service_tier"))))
         return events
 
     def close(self) -> list[Event]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
+from tollway.core.dialects.counting import count, tier
 from tollway.core.exchange import Usage
 
 COUNT_MAX = 10**9
@@ -26,8 +29,44 @@ def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
     return found if type(found) is dict else {}
 
 
+def read_told(source: dict[str, Any]) -> Usage:
+    """The usage of a whole answer, or of the chunk that has it, with the tier that served the call."""
+    found = read_usage(source["usage"])
+    served = tier(source.get("service_tier"))
+    return replace(found, tier=served) if served else found
+
+
+def _tools(usage: dict[str, Any], odd: list[str]) -> dict[str, int]:
+    """What the tools of those upstreams did that count them: xAI its sources and calls, OpenRouter its searches."""
+    details = usage.get("server_side_tool_usage_details")
+    searched = (
+        count(usage, "num_sources_used", odd)
+        + count(usage.get("server_tool_use"), "web_search_requests", odd)
+        + count(details, "web_search_calls", odd)
+        + count(details, "x_search_calls", odd)
+    )
+    found = {
+        "web_search": searched,
+        "code_session": count(details, "code_interpreter_calls", odd),
+        "file_search": count(details, "file_search_calls", odd),
+    }
+    return {name: uses for name, uses in found.items() if uses}
+
+
+_TOLD = ("num_sources_used", "server_tool_use", "server_side_tool_usage_details")
+
+
 def read_usage(usage: dict[str, Any]) -> Usage:
     """Counts clamped to 0..10^9; `anomalous` says that something had to be clamped."""
+    found = _tokens(usage)
+    if usage.keys().isdisjoint(_TOLD):
+        return found
+    odd: list[str] = []
+    tools = _tools(usage, odd)
+    return replace(found, tools=tools, anomalous=found.anomalous or bool(odd)) if tools or odd else found
+
+
+def _tokens(usage: dict[str, Any]) -> Usage:
     prompt, completion = (
         _details(usage, "prompt_tokens_details"),
         _details(usage, "completion_tokens_details"),
@@ -41,6 +80,8 @@ def read_usage(usage: dict[str, Any]) -> Usage:
     audio_in, odd_audio_in = _count(prompt, "audio_tokens")
     audio_out, odd_audio_out = _count(completion, "audio_tokens")
     reasoning, odd_reasoning = _count(completion, "reasoning_tokens")
+    image_in, odd_image_in = _count(prompt, "image_tokens")
+    image_out, odd_image_out = _count(completion, "image_tokens")
     if reasoning and usage.get("total_tokens") == total_in + total_out + reasoning:
         # xAI counts reasoning beside the completion; its total tells.
         total_out += reasoning
@@ -52,11 +93,15 @@ def read_usage(usage: dict[str, Any]) -> Usage:
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
+        image_in=image_in,
+        image_out=image_out,
         anomalous=odd_in
         or odd_out
         or odd_cached
         or odd_written
         or odd_audio_in
         or odd_audio_out
-        or odd_reasoning,
+        or odd_reasoning
+        or odd_image_in
+        or odd_image_out,
     )

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tollway.core.dialects import media
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import OPENING, foreign, shaped
+from tollway.core.dialects.conversation import JSON_ONLY, OPENING, foreign, shaped, unasked_json
 from tollway.core.dialects.naming import (
     Namer,
     legal_id,
@@ -237,6 +237,8 @@ class _Writing:
             turns, losses = shaped(turns)
             self._losses.extend(losses)
         messages: list[dict[str, Any]] = []
+        if not self._home and unasked_json(self._request, self._request.turns):
+            messages.append({"role": "system", "content": JSON_ONLY})
         for turn in turns:
             messages.extend(self._turn(turn))
         return messages or [{"role": "user", "content": OPENING}]

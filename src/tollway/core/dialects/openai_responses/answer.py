@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tollway.core.dialects.base import AnswerFailed, Bill, Reading, Reply, Target
 from tollway.core.dialects.faults import failure
 from tollway.core.dialects.openai_responses import output
-from tollway.core.dialects.openai_responses.counts import read_counts, write_counts
+from tollway.core.dialects.openai_responses.counts import read_total, write_counts
 from tollway.core.dialects.openai_responses.errors import read_error
 from tollway.core.dialects.openai_responses.read import INSTRUCTIONS
 from tollway.core.dialects.openai_responses.write import write_request
@@ -55,7 +55,7 @@ def read_response(body: dict[str, Any], reading: Reading) -> Response:
         model=str(body.get("model") or ""),
         parts=tuple(parts),
         finish=read_finish(body, any(type(part) is ToolCall for part in parts)),
-        usage=read_counts(usage) if type(usage) is dict else None,
+        usage=read_total(body) if type(usage) is dict else None,
         extras=start_extras(body),
     )
 

@@ -28,7 +28,7 @@ from tollway.core.dialects.native import (
     size,
 )
 from tollway.core.dialects.openai_responses.answer import Shown, read_finish, read_response
-from tollway.core.dialects.openai_responses.counts import PRICE, read_counts, write_counts
+from tollway.core.dialects.openai_responses.counts import PRICE, Ran, read_total, so_far, write_counts
 from tollway.core.dialects.openai_responses.errors import read_error, stream_error, write_error
 from tollway.core.dialects.openai_responses.output import read_item
 from tollway.core.errors import GatewayError
@@ -41,6 +41,7 @@ _NONE: Final = msgspec.Raw(b"null")
 _BROKEN: Final = frozenset(("response.failed", "response.cancelled"))
 _TERMINAL: Final = frozenset(("response.completed", "response.incomplete", *_BROKEN))
 _CALLS: Final = frozenset(("function_call", "custom_tool_call"))
+_CODE: Final = b'"code_interpreter_call"'
 
 
 class _Event(Struct):
@@ -74,6 +75,7 @@ class NativeStream(Stream):
         self._grew: set[object] = set()
         self._called: set[object] = set()
         self._last: dict[str, Any] = {}
+        self._ran = Ran()
         self._before: tuple[int, int, dict[str, Any]] = (0, 0, {})
 
     def _pass(self, payloads: list[bytes]) -> Fed:
@@ -129,9 +131,15 @@ class NativeStream(Stream):
                 self._say(size(item.get("name")), events)
         elif event.type == "response.output_item.done":
             self._items.append(event.item)
-            if index not in self._grew:
-                # What was not told piece by piece is told now.
-                self._whole(read_object(bytes(event.item)), index, events)
+            raw = bytes(event.item)
+            grown = index in self._grew
+            if not grown or _CODE in raw:
+                item = read_object(raw)
+                if self._ran.see(item):
+                    events.append(Counted(so_far(self._ran)))
+                if not grown:
+                    # What was not told piece by piece is told now.
+                    self._whole(item, index, events)
 
     def _whole(self, item: dict[str, Any], index: object, events: list[Event]) -> None:
         parts = read_item(item, Reading())
@@ -161,6 +169,7 @@ class NativeStream(Stream):
         given = str(source.get("id") or "")
         if self._id is None:
             self._id = given
+            self._ran.declared(source.get("tools"))
             events.append(Started(given, str(source.get("model") or "")))
         elif kind == "response.created" and given != self._id:
             raise BadAnswer("a second response started inside the first")
@@ -175,7 +184,7 @@ class NativeStream(Stream):
     def _conclude_with(self, kind: str, source: dict[str, Any], events: list[Event]) -> None:
         usage = source.get("usage")
         if type(usage) is dict:
-            events.append(Counted(read_counts(usage)))
+            events.append(Counted(read_total(source, self._ran)))
         if kind in _BROKEN:
             self._fail(source, events)
             return

@@ -13,7 +13,7 @@ from tollway.core.dialects.base import DONE, Reading
 from tollway.core.dialects.calls import OpenCall
 from tollway.core.dialects.faults import failure
 from tollway.core.dialects.openai_responses import answer, output
-from tollway.core.dialects.openai_responses.counts import read_counts
+from tollway.core.dialects.openai_responses.counts import Ran, read_total, so_far
 from tollway.core.dialects.openai_responses.errors import read_error
 from tollway.core.exchange import (
     Counted,
@@ -64,6 +64,7 @@ class Reader:
         self._items: dict[object, dict[str, Any]] = {}
         self._called = False
         self._ended = False
+        self._ran = Ran()
         self._verbs: dict[str, Callable[[dict[str, Any], list[Event]], None]] = {
             "response.output_text.delta": self._text,
             "response.refusal.delta": self._refusal,
@@ -114,6 +115,7 @@ class Reader:
                 raise BadAnswer("a second response started inside the first")
             return
         self._id = given
+        self._ran.declared(source.get("tools"))
         extras = answer.start_extras(source)
         events.append(Started(given, str(source.get("model") or ""), extras))
 
@@ -222,6 +224,8 @@ class Reader:
             case "function_call" | "custom_tool_call":
                 self._call_done(index, item, events)
             case _:
+                if self._ran.see(item):
+                    events.append(Counted(so_far(self._ran)))
                 for part in output.read_item(item, self._reading):
                     self._whole(part, events)
 
@@ -274,7 +278,7 @@ class Reader:
             self._created(obj, events)
         usage = source.get("usage")
         if type(usage) is dict:
-            events.append(Counted(read_counts(usage)))
+            events.append(Counted(read_total(source, self._ran)))
         self._ended = True
         if kind in ("response.failed", "response.cancelled"):
             events.append(failure(read_error(0, source)))

@@ -32,7 +32,6 @@ from tollway.core.exchange import (
     Refusal,
     Seal,
     Started,
-    StillAlive,
     Text,
     ToolCall,
     Usage,
@@ -102,10 +101,8 @@ class Writer:
                 self._finished(event, out)
             case Failed():
                 self._failed(failed_error(event), self._reply.token, out)
-            case StillAlive():
-                if self._shown is not None:
-                    self._emit(out, "response.in_progress", response=self._now("in_progress"))
             case _:
+                # Nor is the upstream's sign of life told: response.in_progress would start a client's copy anew.
                 pass
         return out
 

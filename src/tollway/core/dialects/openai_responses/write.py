@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tollway.core.dialects import media
 from tollway.core.dialects.base import Target, Undo, Written
-from tollway.core.dialects.conversation import OPENING, foreign, hoisted, shaped
+from tollway.core.dialects.conversation import JSON_ONLY, OPENING, foreign, hoisted, shaped, unasked_json
 from tollway.core.dialects.naming import Namer, legal_id
 from tollway.core.dialects.openai_responses import output
 from tollway.core.dialects.openai_responses.items import STRING
@@ -286,6 +286,10 @@ class _Writing:
             found["input"] = "".join(part.text for part in turns[0].parts if isinstance(part, Text))
             return found
         found["input"] = [item for turn in turns for item in self._turn(turn)]
+        if not self._home and unasked_json(self._request, turns):
+            # The word counts only here, not among the instructions.
+            asked = {"type": "input_text", "text": JSON_ONLY}
+            found["input"].insert(0, {"type": "message", "role": "developer", "content": [asked]})
         if self._lost_thought:
             found["input"] = [_nameless(item) for item in found["input"]]
         if not found["input"]:

@@ -20,6 +20,9 @@ from tollway.upstream.sandbox.signing import Signer
 
 Count = Annotated[int, Meta(ge=1)]
 
+_OUTPUT_MOST: Final = 256_000
+"""Clients that do not know a model ask for 128,000 tokens, and for more beside them where it is to think."""
+
 
 class _CacheControl(Struct, forbid_unknown_fields=True):
     type: Literal["ephemeral"]
@@ -151,7 +154,7 @@ def explain(invalid: Invalid) -> Refused:
 def _check_model(body: Body, raw: dict[str, Any]) -> None:
     """What depends on the model, or on thinking."""
     found = models.find(body.model)
-    most = found.model.output_max if found else None
+    most = max(found.model.output_max, _OUTPUT_MOST) if found else None
     if most is not None and body.max_tokens is not None and body.max_tokens > most:
         raise bad(
             f"max_tokens: {body.max_tokens} > {most}, which is the maximum allowed number of output tokens for {body.model}"

@@ -144,8 +144,8 @@ def plain(schema: Any) -> Any:
         return schema
     found: dict[str, Any] = {}
     for name, value in schema.items():
-        if name == "type" and type(value) is str:
-            found[name] = value.lower()
+        if name == "type" and type(value) in (str, int):
+            found[name] = str(rules.worded(value, rules.TYPES)).lower()
         elif name == "properties" and type(value) is dict:
             found[name] = {key: plain(inner) for key, inner in value.items()}
         elif name in ("anyOf", "any_of") and type(value) is list:
@@ -161,8 +161,8 @@ def plain(schema: Any) -> Any:
 
 def _choice(body: dict[str, Any]) -> tuple[Choice, frozenset[str]]:
     config = get(get(body, "toolConfig"), "functionCallingConfig")
-    mode = string(config, "mode")
-    if mode not in _MODES:
+    mode = rules.worded(get(config, "mode"), rules.MODES) or ""
+    if type(mode) is not str or mode not in _MODES:
         raise bad(f"Invalid value at 'tool_config.function_calling_config.mode': \"{mode}\"")
     names = [name for name in listed(config, "allowedFunctionNames") if type(name) is str]
     if names and _MODES[mode] != "required" and mode != "VALIDATED":
@@ -174,7 +174,9 @@ def _format(config: dict[str, Any]) -> JsonFormat | None:
     own, schema = get(config, "responseSchema"), get(config, "responseJsonSchema")
     if own is not None and schema is not None:
         raise bad("responseSchema and responseJsonSchema are mutually exclusive.")
-    if get(config, "responseMimeType") != "application/json":
+    kind = get(config, "responseMimeType")
+    bare = kind == "text/x.enum"
+    if kind != "application/json" and not bare:
         if own is not None or schema is not None:
             raise bad(
                 "Function calling or a response schema with an unsupported response mime type: 'text/plain'"
@@ -182,8 +184,8 @@ def _format(config: dict[str, Any]) -> JsonFormat | None:
         return None
     if own is not None:
         rules.check_schema(own, "generation_config.response_schema")
-        return JsonFormat(plain(own))
-    return JsonFormat(schema)
+        return JsonFormat(plain(own), bare)
+    return JsonFormat(schema, bare)
 
 
 def _stops(config: dict[str, Any]) -> tuple[str, ...]:

@@ -46,6 +46,9 @@ _READABLE: Final = (
     "https://youtu",
     "https://www.youtube.com/",
 )
+TYPES: Final = ("TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
+MODES: Final = ("MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED")
+"""Words by the numbers that may stand for them."""
 _NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 _CAPITAL: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
@@ -256,6 +259,11 @@ def check_declaration(given: Any, where: str) -> None:
     check_schema(parameters, f"{where}.parameters")
 
 
+def worded(value: Any, words: tuple[str, ...]) -> Any:
+    """The word that a number stands for; anything else as it is."""
+    return words[value] if type(value) is int and 0 <= value < len(words) else value
+
+
 def check_schema(schema: Any, where: str) -> None:
     """Gemini's own schema type: a part of OpenAPI's."""
     if type(schema) is not dict:
@@ -265,11 +273,11 @@ def check_schema(schema: Any, where: str) -> None:
     for name in schema:
         if name in _NOT_SCHEMA:
             raise unknown(name, where)
-    kind = schema.get("type")
+    kind = worded(schema.get("type"), TYPES)
     if kind is not None and type(kind) is not str:
         raise bad(f"Proto field is not repeating, cannot start list at '{where}.type'.")
     properties = schema.get("properties")
-    if string(schema, "type").upper() == "OBJECT" and not properties:
+    if (kind or "").upper() == "OBJECT" and not properties:
         raise bad(f"* GenerateContentRequest.{where}.properties: should be non-empty for OBJECT type")
     for name, inner in properties.items() if type(properties) is dict else ():
         check_schema(inner, f"{where}.properties[{name}]")
