@@ -23,6 +23,7 @@ from tests.support.ledger import (
     settlement_of,
     wallet_of,
 )
+from tests.support.patient import patient_for
 
 from tollway.config import Settings
 from tollway.store import schema
@@ -33,8 +34,13 @@ HOUR = 3_600_000
 
 
 @pytest.fixture(params=ENGINES)
-async def alone(request: pytest.FixtureRequest, fresh: Callable[[str], Settings]) -> AsyncIterator[Store]:  # noqa: F811
+async def alone(
+    request: pytest.FixtureRequest,
+    fresh: Callable[[str], Settings],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Store]:
     """A store nobody else uses: what is in it is what a test put there."""
+    patient_for(monkeypatch)
     found = open_store(fresh(request.param))
     await found.open()
     yield found

@@ -22,7 +22,7 @@ from tollway.flows.jobs.work import Outcome, Work
 from tollway.store import jobs, marks, schema
 from tollway.store.base import Store
 from tollway.store.factory import open_store
-from tollway.store.rollups import usage
+from tollway.store.rollups import fill, usage
 from tollway.store.rollups.sums import DAY_MS
 
 
@@ -129,6 +129,42 @@ async def test_quarters_that_may_still_change_are_computed_again(lite: Store) ->
         await runner.run("scheduled-maintenance", asked=False)
         assert await used(lite) == (n + 1, 10 * (n + 1))
         clock.now += 120_000
+
+
+async def test_what_just_finished_on_a_busy_gateway_is_left_to_the_next_run(
+    lite: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "BUSY", 3)
+    clock = Clock(NOW)
+    runner = runner_of(lite, clock)
+    wallet = await wallet_of(lite, 1000)
+    for n in range(5):
+        await one_call(lite, wallet, NOW - n)
+    await one_call(lite, wallet, NOW - 20_000)
+    await runner.run("scheduled-maintenance", asked=False)
+    assert await used(lite) == (1, 10)
+    # One of the same time is settled only now: no quarter has to be computed again for it.
+    await one_call(lite, wallet, NOW - 5)
+    monkeypatch.setattr(fill, "differing", None)
+    clock.now += 70_000
+    await runner.run("scheduled-maintenance", asked=False)
+    assert await used(lite) == (7, 70)
+
+
+async def test_spans_that_are_over_are_built_and_corrected_by_what_comes_later(store: Store) -> None:
+    clock = Clock(NOW)
+    runner = runner_of(store, clock, settings=Settings(call_days=0))
+    wallet = await wallet_of(store, 1000)
+    for days in (70, 40, 40, 3):
+        await one_call(store, wallet, NOW - days * DAY_MS)
+    await runner.run("scheduled-maintenance")
+    query = "SELECT span, sum(calls) FROM rollup_sum WHERE grain = 'key_model' GROUP BY span ORDER BY span"
+    assert await rows_of(store, query) == [("day", 4), ("hour", 4), ("month", 3), ("watch", 4), ("week", 3)]
+    await one_call(store, wallet, NOW - 40 * DAY_MS + 1)
+    await runner.run("scheduled-maintenance")
+    assert await rows_of(store, query) == [("day", 5), ("hour", 5), ("month", 4), ("watch", 5), ("week", 4)]
+    assert await used(store) == (5, 50)
+    await books_balance(store)
 
 
 async def test_old_runs_are_forgotten(lite: Store) -> None:

@@ -18,7 +18,7 @@ from tollway.store import careful, jobs, marks, retention, schema, sealed
 from tollway.store.base import HoldRequest, IllegalOperation, InsufficientFunds, Settled, Settlement
 from tollway.store.jobs import Lease, LeaseLost
 from tollway.store.pending import Pending
-from tollway.store.rollups import fill
+from tollway.store.rollups import fill, spans
 from tollway.store.rollups.sums import QUARTER_MS, add, quarter, replace
 from tollway.store.verify import verify
 
@@ -192,15 +192,22 @@ def maintain(design: Design) -> Callable[..., Iterator[None]]:
     """Roll up, seal and delete as the job does, with a step between reading and writing."""
 
     def job(world: World, write: Any, books: Books) -> Iterator[None]:
-        until = quarter(world.now) + QUARTER_MS
-        since = world.transact(lambda conn: marks.value(conn, marks.ROLLED), sure=True)
-        differing = world.transact(lambda conn: fill.differing(conn, since, until), sure=True)
-        yield
-        for portion in fill.portions(differing, 2):
-            write(lambda conn, portion=portion: replace(conn, portion))
+        yield from _summed(world, write)
+        rolled, summed = (
+            world.transact(lambda conn, topic=topic: marks.value(conn, topic), sure=True)
+            for topic in (marks.ROLLED, marks.SUMMED)
+        )
+        for bucket in world.transact(lambda conn: fill.miscounted(conn, rolled, summed), sure=True):
+            until = min(bucket + QUARTER_MS, summed)
+            differing = world.transact(
+                lambda conn, bucket=bucket, until=until: fill.differing(conn, bucket, until), sure=True
+            )
             yield
-        complete = quarter(world.now - fill.SETTLED_MS)
-        if complete > since:
+            for portion in fill.portions(differing, 2):
+                write(lambda conn, portion=portion: replace(conn, portion))
+                yield
+        complete = min(quarter(world.now - fill.SETTLED_MS), summed)
+        if complete > rolled:
             write(lambda conn: marks.advance(conn, marks.ROLLED, complete))
         yield
         one = world.transact(lambda conn: sealed.drafted(conn, sealed.horizon(conn)), sure=True)
@@ -211,12 +218,39 @@ def maintain(design: Design) -> Callable[..., Iterator[None]]:
         while True:
             if design.moved_together:
                 if not write(lambda conn: retention.prune(conn, world.now, 3)):
-                    return
+                    break
             elif not (yield from _deleted_in_two(world, write)):
-                return
+                break
             yield
+        yield from _built(world, write)
 
     return job
+
+
+def _summed(world: World, write: Any) -> Iterator[None]:
+    """Sum what finished, some calls at a time."""
+    while True:
+        start = world.transact(lambda conn: marks.value(conn, marks.SUMMED), sure=True)
+        upto = world.transact(lambda conn: fill.pending(conn, 5, world.now), sure=True)
+        if upto <= start:
+            return
+        write(lambda conn, upto=upto: fill.sum_up(conn, upto))
+        if upto == world.now:
+            return
+        yield
+
+
+def _built(world: World, write: Any) -> Iterator[None]:
+    """Build quarters or hours that are over, in three transactions."""
+    for span in ("hour", "quarter"):
+        draft = world.transact(lambda conn, span=span: spans.drafted(conn, span), sure=True)
+        if draft is not None and draft.rows:
+            write(lambda conn, span=span: spans.clear(conn, span, 100))
+            for rows in (draft.rows[:1], draft.rows[1:]):
+                write(lambda conn, rows=rows: spans.keep(conn, rows))
+                yield
+            write(lambda conn, draft=draft: spans.finish(conn, draft))
+            return
 
 
 def _deleted_in_two(world: World, write: Any) -> Iterator[None]:

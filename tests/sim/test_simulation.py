@@ -17,6 +17,7 @@ ENOUGH = 400
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300 + SEEDS // 10)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_design_survives_every_world(part: int) -> None:
     failing = {seed: found for seed in range(part, SEEDS, PARTS) if (found := play(seed))}

@@ -50,7 +50,7 @@ def kill_loop(rounds: int, database: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("engine", "rounds"), [("sqlite", 40), pytest.param("postgresql", 8, marks=pytest.mark.postgres)]
+    ("engine", "rounds"), [("sqlite", 80), pytest.param("postgresql", 20, marks=pytest.mark.postgres)]
 )
 def test_a_killed_process_loses_nothing_it_was_promised(
     engine: str, rounds: int, fresh: Callable[[str], Settings]
@@ -183,8 +183,9 @@ async def test_an_ambiguous_commit_on_sqlite_is_resolved_before_anyone_hears(
 
 
 @pytest.mark.postgres
-async def test_postgresql_killed_under_load_loses_nothing_acknowledged(
-    postgres: PostgresServer, fresh: Callable[[str], Settings]
+@pytest.mark.parametrize("end", [PostgresServer.stop, PostgresServer.kill], ids=["immediate", "kill -9"])
+async def test_postgresql_ended_under_load_loses_nothing_acknowledged(
+    end: Callable[[PostgresServer], None], postgres: PostgresServer, fresh: Callable[[str], Settings]
 ) -> None:
     async with a_store(fresh("postgresql")) as store:
         wallet = await wallet_of(store, 10**9)
@@ -208,7 +209,7 @@ async def test_postgresql_killed_under_load_loses_nothing_acknowledged(
         callers = [asyncio.create_task(caller()) for _ in range(16)]
         for _ in range(3):
             await reached(charged, len(charged) + 200, callers)
-            await asyncio.to_thread(postgres.stop)
+            await asyncio.to_thread(end, postgres)
             try:
                 with pytest.raises(LedgerUnavailable):
                     await store.ledger.hold(hold_of(wallet, 10))
@@ -313,8 +314,10 @@ from tests.support.ledger import hold_of, settlement_of
 from tollway.config import Settings
 from tollway.store.base import InsufficientFunds
 from tollway.store.factory import open_store
+from tests.support.patient import patient
 
 async def main():
+    patient()
     store = open_store(Settings(database_url=sys.argv[1]))
     await store.open()
     print("ready", flush=True)

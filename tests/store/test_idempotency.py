@@ -148,12 +148,16 @@ async def test_one_of_many_in_several_processes_gets_the_key(fresh: Any) -> None
             await one.close()
 
 
-async def test_a_paid_answer_that_was_lost_is_paid_back_when_it_is_asked_for_again(store: Store) -> None:
+@pytest.mark.parametrize("charged", [7, 13])
+async def test_a_paid_answer_that_was_lost_is_paid_back_when_it_is_asked_for_again(
+    store: Store, charged: int
+) -> None:
+    # Its hold was of ten: all is paid back, also what was charged beyond that.
     wallet, claim = await wallet_of(store, 100), claim_of(new_id())
     call = await held(store, wallet, claim)
-    await store.ledger.settle(settlement_of(call, 7, finished_at=2_000))
+    await store.ledger.settle(settlement_of(call, charged, finished_at=2_000))
     soon, late = 2_000, 2_000 + ANSWER_MS + 1
-    assert await stands(store, claim, late) == Standing(state="lost", call_id=call, owed=7)
+    assert await stands(store, claim, late) == Standing(state="lost", call_id=call, owed=charged)
     # The process that settled it may be about to store the answer, as far as others know.
     await store.write(partial(_beat, now=soon))
     assert await stands(store, claim, soon) == Standing(state="running", call_id=call)
@@ -162,7 +166,7 @@ async def test_a_paid_answer_that_was_lost_is_paid_back_when_it_is_asked_for_aga
     await store.ledger.settle(settlement_of(again.id, 6))
     refund = "SELECT amount, note FROM entry WHERE hold_id = :call AND kind = 'refund'"
     assert await rows_of(store, refund, call=call) == [
-        (7, "the answer was lost; the same idempotency key runs again")
+        (charged, "the answer was lost; the same idempotency key runs again")
     ]
     assert (await balance_of(store, wallet)).available == 94
     await books_balance(store)

@@ -48,6 +48,7 @@ ILLEGAL = {
     "rename a hold": "UPDATE hold SET id='{x}' WHERE id='{open}'",
     "disown a hold": "UPDATE hold SET owner='me' WHERE id='{open}'",
     "delete a hold": "DELETE FROM hold WHERE id='{open}'",
+    "grow what was refunded beyond the hold by less than nothing": "UPDATE hold SET refunded_over=-1 WHERE id='{closed}'",
     "shrink what was refunded": "UPDATE hold SET refunded=5 WHERE id='{closed}'",
     "edit an entry": "UPDATE entry SET amount=1 WHERE id='s:{closed}'",
     "delete an entry": "DELETE FROM entry WHERE id='s:{closed}'",
@@ -96,6 +97,7 @@ POSTGRES_ONLY = {
     "raise credited by hand": "UPDATE ledger_account SET credited=credited+1 WHERE id={w}",
     "free what is held by hand": "UPDATE ledger_account SET held=0 WHERE id={w}",
     "raise refunded by hand": "UPDATE hold SET refunded=20 WHERE id='{closed}'",
+    "raise what was refunded beyond the hold by hand": "UPDATE hold SET refunded_over=1 WHERE id='{closed}'",
 }
 SQLITE_ONLY = {
     "hold of a fraction": HOLD + "('{x}', {w}, NULL, 1.5, 'o', 1, 1, NULL, 'held', NULL, NULL, 0)",

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from sqlalchemy import Connection, create_engine, inspect, text
 from tests.support.ledger import books_balance, held_and_settled, rows_of, wallet_of
 
 from tollway.config import Settings
-from tollway.store import migrations, schema
+from tollway.store import marks, migrations, schema
 from tollway.store.base import DamagedDatabase, DatabaseInUse, Store, StoreError, UnknownSchema
 from tollway.store.factory import open_store
 from tollway.store.lock import NAME
 from tollway.store.migrations import SCRIPTS, Scripts
 from tollway.store.postgres.store import PostgresStore
+from tollway.store.rollups import usage
 from tollway.store.sqlite.store import FILE_NAME, SqliteStore
 
 HEAD = SCRIPTS.head
@@ -224,6 +226,45 @@ async def test_a_failing_upgrade_changes_nothing_and_says_what_to_do(
         await opened(settings, next_scripts)
     store = await opened(settings)
     assert await rows_of(store, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+    await store.close()
+
+
+BEFORE_PLACES = (
+    "INSERT INTO mark (topic, value) VALUES ('rolled', 1800000)",
+    *(
+        "INSERT INTO rollup (bucket, kept, account_id, project_id, key_id, model, channel_id, calls, charged)"
+        f" VALUES ({bucket}, {kept}, 'a', '{project}', '{key}', '{model}', '{channel}', {calls}, {charged})"
+        for bucket, kept, project, key, model, channel, calls, charged in (
+            (0, 0, "p", "k", "m", "c", 1, 10),
+            (0, 1, "p", "k", "m", "c", 2, 20),
+            (0, 1, "", "", "", "", 0, 5),
+            (900000, 0, "p", "k", "m", "", 4, 40),
+            (1800000, 0, "p", "k", "m", "c", 8, 80),
+        )
+    ),
+)
+"""What an older gateway had summed: complete up to 1,800,000, and more that it would have computed again."""
+
+
+@BOTH
+async def test_sums_of_an_older_database_are_kept(engine: str, fresh: Callable[[str], Settings]) -> None:
+    settings = fresh(engine)
+    if engine == "sqlite":
+        Path(settings.data).mkdir()
+    else:
+        await change(settings, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    await _run(settings, partial(migrations.create, scripts=Scripts(revisions=("0001", "0002"))))
+    await change(settings, *BEFORE_PLACES)
+    store = await opened(settings)
+    used = await store.read(
+        partial(usage, since=0, until=86_400_000, by=("account", "key", "model", "channel"))
+    )
+    assert [(one.key_id, one.model, one.channel_id, one.calls, one.charged) for one in used] == [
+        ("k", "m", "", 4, 40),
+        ("k", "m", "c", 3, 30),
+        ("", "", "", 0, 5),
+    ]
+    assert await store.read(partial(marks.value, topic=marks.SUMMED)) == 1_800_000
     await store.close()
 
 

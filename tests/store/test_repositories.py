@@ -4,7 +4,19 @@ import pytest
 import sqlalchemy as sa
 
 from tollway.core.routing.models import Channel, Model
-from tollway.store import accounts, audit, calls, channels, instance, keys, models, records, schema, wallets
+from tollway.store import (
+    accounts,
+    audit,
+    calls,
+    channels,
+    instance,
+    key_use,
+    keys,
+    models,
+    records,
+    schema,
+    wallets,
+)
 from tollway.store.base import AttemptRecord, CallRecord
 
 NOW = 1_800_000_000_000
@@ -267,10 +279,13 @@ def test_calls_and_attempts_come_back_as_they_were_recorded(conn):
     )
     assert calls.attempts(conn, "call_1") == [attempt]
     assert [one.id for one in calls.page(conn, limit=2)] == ["call_2", "call_1"]
-    assert [one.id for one in calls.page(conn, account_id="acc", before=NOW + 1)] == ["call_0"]
+    assert [one.id for one in calls.page(conn, account_id="acc", before="call_1")] == ["call_0"]
+    assert [one.id for one in calls.page(conn, before="call_2")] == ["call_1", "call_0"]
     assert calls.page(conn, account_id="other") == []
-    assert calls.use_of_key(conn, "acc", "key_1") == calls.KeyUse(calls=2, charged=3, last_used_at=NOW + 2)
-    assert calls.use_of_key(conn, "acc", "none") == calls.KeyUse(calls=0, charged=0, last_used_at=None)
+    assert key_use.since(conn, "key_1", 0, NOW) == key_use.Use(calls=2, charged=3)
+    assert key_use.last_used(conn, "acc", "key_1") == NOW + 2
+    assert key_use.since(conn, "none", 0, NOW) == key_use.Use(calls=0, charged=0)
+    assert key_use.last_used(conn, "acc", "none") is None
 
 
 def test_the_audit_log_pages_by_target(conn):

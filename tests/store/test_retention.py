@@ -10,12 +10,12 @@ from tests.store.test_rollups import BEGIN, DAY, everything_agrees, fill
 from tests.support.ledger import books_balance, hold_of, rows_of, settlement_of, wallet_of
 
 from tollway.config import Settings
-from tollway.store import marks, sealed
+from tollway.store import key_use, marks, sealed
 from tollway.store.base import Store
-from tollway.store.calls import use_of_key
 from tollway.store.factory import open_store
 from tollway.store.retention import oldest, prune
 from tollway.store.rollups import usage
+from tollway.store.rollups.sums import QUARTER_MS
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -59,17 +59,20 @@ async def test_what_was_used_stays_the_same_while_calls_go(store: Store) -> None
     await seal_all(store)
     before = await used(store)
     owner = (await rows_of(store, "SELECT DISTINCT account_id FROM call"))[0][0]
-    of_key = partial(use_of_key, account_id=owner, key_id="key_1")
+    of_key = partial(key_use.since, key_id="key_1", start=0, now=BEGIN + 9 * DAY)
+    last_of_key = partial(key_use.last_used, account_id=owner, key_id="key_1")
     use = await store.read(of_key)
+    last = await store.read(last_of_key)
+    assert last is not None
     assert (use.calls, use.charged) == (13, sum(10 + n for n in range(40) if n % 3 == 1))
     deleted = 0
     while gone := await store.write(partial(prune, before=BEGIN + 9 * DAY, most=7)):
         assert gone <= 7
         deleted += gone
         assert await used(store) == before
-        now = await store.read(of_key)
-        assert (now.calls, now.charged) == (use.calls, use.charged)
-        assert now.last_used_at is not None
+        assert await store.read(of_key) == use
+        found = await store.read(last_of_key)
+        assert found in (last, last - last % QUARTER_MS)
         await everything_agrees(store)
         await books_balance(store)
     assert deleted == 40

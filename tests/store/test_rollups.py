@@ -9,15 +9,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Connection, delete, insert
 from tests.support.ledger import call_of, new_id, rows_of
 
-from tollway.store import records, schema
+from tollway.store import marks, records, schema
 from tollway.store.base import CallRecord, Store
-from tollway.store.rollups import periods, usage
-from tollway.store.rollups.fill import add_refunds, differing, first_after, miscounted, portions
-from tollway.store.rollups.periods import BadPeriod, pieces
-from tollway.store.rollups.sums import MEASURES, QUARTER_MS, STORED, quarter, replace
+from tollway.store.retention import prune
+from tollway.store.rollups import spans, top, usage
+from tollway.store.rollups.fill import add_refunds, differing, miscounted, pending, portions
+from tollway.store.rollups.fill import sum_up as add_calls
+from tollway.store.rollups.sums import BUILT, MEASURES, QUARTER_MS, SPANS, STORED, built, quarter, replace
 
 BEGIN = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * 1000
 DAY = 86_400_000
@@ -32,11 +34,22 @@ def put_calls(conn: Connection, calls: list[CallRecord]) -> None:
 
 
 def fill(conn: Connection, since: int, until: int) -> int:
-    """Roll up as the job does, in one go."""
-    changed = differing(conn, quarter(since), until + -until % QUARTER_MS)
+    """Make quarters agree with their calls, and build every span that was over then."""
+    end = until + -until % QUARTER_MS
+    changed = differing(conn, quarter(since), end)
     for portion in portions(changed, 50):
         replace(conn, portion)
+    marks.advance(conn, marks.ROLLED, end)
+    build(conn)
     return len(changed)
+
+
+def build(conn: Connection) -> None:
+    """Build the spans that are over, as the job does."""
+    for span in reversed(SPANS):
+        while (draft := spans.drafted(conn, span)) is not None:
+            spans.keep(conn, draft.rows)
+            spans.finish(conn, draft)
 
 
 def some_calls(count: int, days: int, seed: int = 1) -> list[CallRecord]:
@@ -132,7 +145,7 @@ async def empty(store: Store) -> Store:
     """The store without what other tests of this module have put there."""
 
     def clear(conn: Connection) -> None:
-        for table in (schema.call, schema.rollup, schema.rollup_sum):
+        for table in (schema.call, schema.rollup, schema.rollup_sum, schema.mark):
             conn.execute(delete(table))
 
     await store.write(clear)
@@ -194,10 +207,11 @@ async def test_questions_are_narrowed_down(empty: Store) -> None:
 
 
 async def everything_agrees(store: Store) -> None:
-    """What is above the quarters is their sum, in every span and grain."""
+    """What is above the quarters is their sum, in every span and grain, as far as it is built."""
     columns = ", ".join(f"COALESCE(sum({name}), 0)" for name in MEASURES)
-    whole = await rows_of(store, f"SELECT {columns} FROM rollup")
+    until = await store.read(built)
     for span, grain in STORED:
+        whole = await rows_of(store, f"SELECT {columns} FROM rollup WHERE bucket < {until[span]}")
         found = await rows_of(
             store, f"SELECT {columns} FROM rollup_sum WHERE span = '{span}' AND grain = '{grain}'"
         )
@@ -237,81 +251,155 @@ async def test_a_call_that_comes_later_than_anybody_waits_is_found_by_its_count(
 async def test_a_row_whose_calls_are_gone_disappears_with_its_sums(empty: Store) -> None:
     await empty.write(lambda conn: put_calls(conn, some_calls(20, 1, seed=5)))
     await empty.write(lambda conn: fill(conn, BEGIN, BEGIN + DAY))
-    assert await empty.read(lambda conn: first_after(conn, BEGIN)) is not None
     await empty.write(lambda conn: conn.execute(delete(schema.call)))
     await empty.write(lambda conn: fill(conn, BEGIN, BEGIN + DAY))
     assert await rows_of(empty, "SELECT count(*) FROM rollup") == [(0,)]
     await everything_agrees(empty)
     assert await empty.read(partial(usage, since=BEGIN, until=BEGIN + DAY, by=("key",))) == []
-    assert await empty.read(lambda conn: first_after(conn, BEGIN)) is None
 
 
-# -- periods -----------------------------------------------------------------------------------------
+# -- the job's way: calls summed once, longer spans built once -----------------------------------------
 
 
-def test_pieces_cover_the_time_once_and_use_the_longest_spans() -> None:
-    year = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp()) * 1000
-    whole = pieces(year, BEGIN, None, "UTC")
-    assert [one.span for one in whole] == ["month"]
-    assert [one.span for one in pieces(year - DAY, BEGIN + DAY, None, "UTC")] == ["day", "month", "day"]
-    assert [one.span for one in pieces(year - 1, BEGIN + 1, None, "UTC")] == ["quarter", "month", "quarter"]
-    for zone in ZONES:
-        for unit in ("hour", "day", "month", None):
-            found = pieces(BEGIN + 1, BEGIN + 45 * DAY, unit, zone)
-            assert found[0].since == BEGIN
-            assert found[-1].until == BEGIN + 45 * DAY
-            assert all(a.until == b.since for a, b in zip(found, found[1:], strict=False)), (zone, unit)
-            assert all(one.since < one.until for one in found)
+def sum_up(conn: Connection, until: int, most: int) -> int:
+    """Sum calls as the job does, `most` of them in one step; returns how many steps that took."""
+    steps = 0
+    while (upto := pending(conn, most, until)) > marks.value(conn, marks.SUMMED):
+        add_calls(conn, upto)
+        steps += 1
+    return steps
 
 
-def test_days_of_daylight_saving_have_23_and_25_hours() -> None:
-    def hours(zone: str, year: int, month: int, day: int) -> float:
-        local = datetime(year, month, day, 12, tzinfo=ZoneInfo(zone))
-        at = int(local.timestamp()) * 1000
-        found = [one for one in pieces(at - 3 * DAY, at + 3 * DAY, "day", zone) if one.period <= at]
-        period = found[-1].period
-        own = [one for one in pieces(at - 3 * DAY, at + 3 * DAY, "day", zone) if one.period == period]
-        return sum(one.until - one.since for one in own) / 3_600_000
-
-    assert hours("Europe/Berlin", 2026, 3, 29) == 23
-    assert hours("Europe/Berlin", 2026, 10, 25) == 25
-    assert hours("Australia/Lord_Howe", 2026, 4, 5) == 24.5
-    assert hours("Africa/Cairo", 2026, 4, 24) == 23  # its clocks skip midnight itself
-
-
-@pytest.mark.parametrize(
-    ("since", "until", "unit", "zone"),
-    [
-        (5, 5 - QUARTER_MS, None, "UTC"),
-        (0, 0, None, "UTC"),
-        (-1, 10, None, "UTC"),
-        (0, 10**18, None, "UTC"),
-        (0, BEGIN, "hour", "UTC"),
-        (BEGIN, BEGIN + DAY, "day", "Mars/Olympus"),
-        (BEGIN, BEGIN + DAY, "day", "../../etc/passwd"),
-        (BEGIN, BEGIN + DAY, "day", ""),
-        (BEGIN, BEGIN + DAY, "day", "a" * 5000),
-    ],
-)
-def test_impossible_times_are_refused(since: int, until: int, unit: Any, zone: str) -> None:
-    with pytest.raises(BadPeriod):
-        pieces(since, until, unit, zone)
+async def test_calls_summed_a_few_at_a_time_are_each_counted_once(empty: Store) -> None:
+    calls = some_calls(400, 2, seed=6)
+    calls += [replaced(one, finished_at=BEGIN + 7) for one in some_calls(50, 1, seed=7)]
+    await empty.write(lambda conn: put_calls(conn, calls))
+    assert await empty.write(lambda conn: sum_up(conn, BEGIN + DAY, 30)) >= 5
+    assert await empty.write(lambda conn: sum_up(conn, BEGIN + 2 * DAY, 7)) >= 20
+    assert await empty.write(lambda conn: add_calls(conn, BEGIN + DAY)) == 0, "an older time changes nothing"
+    assert await empty.read(lambda conn: differing(conn, BEGIN, BEGIN + 2 * DAY)) == {}
+    found = await empty.read(
+        partial(usage, since=BEGIN, until=BEGIN + 2 * DAY, by=("hour", "key", "channel"))
+    )
+    by = ("hour", "key", "channel")
+    assert shown(found, "UTC", by) == expected(calls, "UTC", by, BEGIN, BEGIN + 2 * DAY)
 
 
-async def test_two_units_of_time_are_refused(store: Store) -> None:
-    with pytest.raises(BadPeriod, match="one of hour"):
-        await store.read(partial(usage, since=0, until=DAY, by=("day", "hour")))
+def replaced(call: CallRecord, **facts: Any) -> CallRecord:
+    return structs.replace(call, id=new_id(), **facts)
 
 
-def test_every_zone_there_is_begins_its_days_at_a_quarter() -> None:
-    import zoneinfo
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_the_order_of_work_the_answer_is_that_of_counting(empty: Store, seed: int) -> None:
+    """Calls come, late ones too; some are summed, some spans built, some calls deleted: chance decides."""
+    dice = random.Random(f"order {seed}")
+    waiting = sorted(some_calls(500, 75, seed=50 + seed), key=lambda one: one.finished_at)
+    there: list[CallRecord] = []
+    now = BEGIN
+    while waiting or now < BEGIN + 80 * DAY:
+        now += dice.randrange(1, 9 * DAY)
+        come = [one for one in waiting if one.finished_at < now and dice.random() < 0.95]
+        waiting = [one for one in waiting if one not in come]
+        there += come
+        if come:
+            await empty.write(partial(put_calls, calls=come))
+        await empty.write(partial(sum_up, until=now, most=dice.randrange(1, 60)))
+        await empty.write(partial(mended, until=now))
+        if dice.random() < 0.8:
+            complete = quarter(now - dice.randrange(5 * DAY))
+            await empty.write(partial(marks.advance, topic=marks.ROLLED, number=complete))
+            await empty.write(build)
+        if dice.random() < 0.5:
+            await empty.write(partial(prune, before=now - 20 * DAY, most=dice.randrange(1, 80)))
+        since = BEGIN + quarter(dice.randrange(now - BEGIN))
+        until = now + -now % QUARTER_MS
+        zone, by = dice.choice(ZONES), dice.choice(QUESTIONS)
+        if by[:1] == ("hour",):
+            since = max(since, until - 9 * DAY)
+        found = await empty.read(partial(usage, since=since, until=until, by=by, zone=zone))
+        assert shown(found, zone, by) == expected(there, zone, by, since, until), (now, zone, by)
+        only = {"account": "acc_a", "model": "m1"}
+        found = await empty.read(partial(usage, since=since, until=until, by=("day",), zone=zone, **only))
+        mine = [one for one in there if (one.account_id, one.model) == ("acc_a", "m1")]
+        assert shown(found, zone, ("day",)) == expected(mine, zone, ("day",), since, until), (now, zone)
+        await everything_agrees(empty)
+    assert await empty.read(partial(marks.value, topic=BUILT["month"])) > BEGIN
+    assert len(await rows_of(empty, "SELECT id FROM call")) < len(there)
 
-    for name in sorted(zoneinfo.available_timezones()):
-        zone = periods.zone_of(name)
-        for month in (1, 7):
-            offset = datetime(2026, month, 1, tzinfo=zone).utcoffset()
-            assert offset is not None
-            assert offset.total_seconds() % 900 == 0, name
+
+def mended(conn: Connection, until: int) -> None:
+    """What the job does about calls that came after their time was summed."""
+    for bucket in miscounted(conn, 0, until):
+        replace(conn, differing(conn, bucket, min(bucket + QUARTER_MS, until)))
+
+
+async def test_long_questions_are_answered_from_what_is_built(empty: Store) -> None:
+    calls = some_calls(300, 70, seed=8)
+    await empty.write(lambda conn: put_calls(conn, calls))
+    await empty.write(lambda conn: fill(conn, BEGIN, BEGIN + 75 * DAY))
+    # Without the quarters there is nothing else to answer from.
+    await empty.write(lambda conn: conn.execute(delete(schema.rollup)))
+    for by in (("month", "key", "model"), ("day", "model"), ("month", "channel", "key")):
+        found = await empty.read(partial(usage, since=BEGIN, until=BEGIN + 75 * DAY, by=by))
+        assert shown(found, "UTC", by) == expected(calls, "UTC", by, BEGIN, BEGIN + 75 * DAY), by
+
+
+async def test_a_span_is_not_read_before_all_of_it_is_written(empty: Store) -> None:
+    calls = some_calls(200, 3, seed=9)
+    await empty.write(lambda conn: put_calls(conn, calls))
+    await empty.write(lambda conn: sum_up(conn, BEGIN + 3 * DAY, 1000))
+    await empty.write(partial(marks.put, topic=marks.ROLLED, number=BEGIN + 3 * DAY))
+    draft = await empty.read(partial(spans.drafted, span="quarter"))
+    assert draft is not None
+    assert len(draft.rows) > 10
+    # The process dies between two portions.
+    await empty.write(partial(spans.keep, rows=draft.rows[:10]))
+    question = partial(usage, since=BEGIN, until=BEGIN + 3 * DAY, by=("day", "model"))
+    answer = expected(calls, "UTC", ("day", "model"), BEGIN, BEGIN + 3 * DAY)
+    assert shown(await empty.read(question), "UTC", ("day", "model")) == answer
+    gone = [await empty.write(partial(spans.clear, span="quarter", most=4)) for _ in range(4)]
+    assert gone == [4, 4, 2, 0]
+    await empty.write(build)
+    assert await empty.write(partial(spans.clear, span="quarter", most=4)) == 0
+    assert shown(await empty.read(question), "UTC", ("day", "model")) == answer
+    await everything_agrees(empty)
+
+
+async def test_a_time_without_calls_is_built_at_once(empty: Store) -> None:
+    calls = some_calls(5, 1, seed=10)
+    calls.append(replaced(calls[0], finished_at=BEGIN + 3000 * DAY))
+    await empty.write(lambda conn: put_calls(conn, calls))
+    await empty.write(lambda conn: sum_up(conn, BEGIN + 3001 * DAY, 1000))
+    await empty.write(partial(marks.put, topic=marks.ROLLED, number=BEGIN + 3001 * DAY))
+    drafts = 0
+    while (draft := await empty.read(partial(spans.drafted, span="quarter"))) is not None:
+        await empty.write(partial(spans.keep, rows=draft.rows))
+        await empty.write(partial(spans.finish, draft=draft))
+        drafts += 1
+    assert drafts <= 8
+    found = await empty.read(partial(usage, since=BEGIN, until=BEGIN + 3001 * DAY))
+    assert [one.calls for one in found] == [6]
+
+
+async def test_the_first_of_an_answer_are_those_that_were_charged_most(empty: Store) -> None:
+    await empty.write(lambda conn: put_calls(conn, some_calls(200, 2, seed=11)))
+    await empty.write(lambda conn: fill(conn, BEGIN, BEGIN + 2 * DAY))
+    ask = partial(usage, since=BEGIN, until=BEGIN + 2 * DAY, by=("day", "key", "model"))
+    whole = await empty.read(ask)
+    first = partial(top, most=7, since=BEGIN, until=BEGIN + 2 * DAY, by=("day", "key", "model"), only={})
+    assert await empty.read(first) == whole[:7]
+    assert whole[0].charged == max(one.charged for one in whole if one.at == whole[0].at)
+
+
+async def test_a_key_is_found_without_its_account_and_a_stranger_has_used_nothing(empty: Store) -> None:
+    calls = some_calls(100, 2, seed=12)
+    await empty.write(lambda conn: put_calls(conn, calls))
+    await empty.write(lambda conn: fill(conn, BEGIN, BEGIN + 2 * DAY))
+    ask = partial(usage, since=BEGIN, until=BEGIN + 2 * DAY)
+    found = await empty.read(partial(ask, key="key_a1"))
+    assert [one.calls for one in found] == [sum(one.key_id == "key_a1" for one in calls)]
+    assert await empty.read(partial(ask, key="key_a1", account="acc_b")) == []
+    assert await empty.read(partial(ask, account="acc_zz", by=("day", "model"))) == []
 
 
 # -- refunds -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 from tests.store.test_retention import seal_all
-from tests.store.test_rollups import fill
+from tests.store.test_rollups import build, fill
 from tests.support.ledger import (
     books,
     books_balance,
@@ -57,6 +57,10 @@ CORRUPTIONS = {
         "UPDATE hold SET state = 'held', settled = NULL, closed_at = NULL, refunded = 0 WHERE id = '{closed}'",
         {"I3", "I4", "I5", "I7"},
     ),
+    "more refunded than was charged beyond the hold": (
+        "UPDATE hold SET refunded = settled, refunded_over = 6 WHERE id = '{over}'",
+        {"I5"},
+    ),
     "a settlement lowered": ("UPDATE hold SET settled = 50 WHERE id = '{closed}'", {"I4"}),
     "a refund invented": ("UPDATE hold SET refunded = 20 WHERE id = '{closed}'", {"I5"}),
     "a refund forgotten": ("UPDATE hold SET refunded = 0 WHERE id = '{closed}'", {"I5"}),
@@ -93,7 +97,7 @@ CORRUPTIONS = {
         {"I13"},
     ),
     "a deleted call moved to another account": (
-        "UPDATE rollup SET account_id = 'other' WHERE kept = 1 AND calls = 1",
+        "UPDATE rollup_place SET account_id = 'other' WHERE id = (SELECT place FROM rollup WHERE kept = 1 AND calls = 1)",
         {"I13"},
     ),
     "a rollup that counts less": ("UPDATE rollup SET calls = calls - 1 WHERE kept = 0", {"I13"}),
@@ -101,6 +105,7 @@ CORRUPTIONS = {
     "a rollup gone": ("DELETE FROM rollup WHERE kept = 0", {"I13"}),
     "a month's revenue raised": ("UPDATE rollup_sum SET charged = 999 WHERE span = 'month'", {"I13"}),
     "a day's tokens lowered": ("UPDATE rollup_sum SET tokens_out = 0 WHERE span = 'day'", {"I13"}),
+    "the days of a grain gone": ("DELETE FROM rollup_sum WHERE span = 'day' AND grain = 'key'", {"I13"}),
     "a refund rolled up twice": ("UPDATE rollup SET refunded = 2 * refunded WHERE kept = 1", {"I13"}),
     "a refund's mark gone": ("DELETE FROM rolled_refund", {"I13"}),
 }
@@ -127,7 +132,8 @@ async def world(store: Store) -> dict[str, object]:
     names["open"] = request.id
     await store.write(partial(fill, since=0, until=QUARTER_MS))
     await store.write(partial(add_refunds, since=0, most=10))
-    await store.write(partial(marks.advance, topic=marks.ROLLED, number=RECOUNTED_MS + QUARTER_MS))
+    await store.write(partial(marks.advance, topic=marks.ROLLED, number=16 * RECOUNTED_MS))
+    await store.write(build)
     return names
 
 

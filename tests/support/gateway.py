@@ -147,14 +147,15 @@ def running(data: Path, *flags: str, port: int = 0, **env: str) -> Iterator[Gate
         gateway.process.stdout.close()  # type: ignore[union-attr]
 
 
-def start(data: Path, *flags: str, port: int = 0, **env: str) -> Gateway:
+def start(data: Path, *flags: str, port: int = 0, module: str = "tollway", **env: str) -> Gateway:
+    """Start a gateway without stopping it; `module` is another way to run the command line."""
     errors = data.parent / f"{data.name}.stderr"
     with errors.open("ab") as stderr:
         process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
-                "tollway",
+                module,
                 "serve",
                 "--data",
                 str(data),
@@ -164,7 +165,7 @@ def start(data: Path, *flags: str, port: int = 0, **env: str) -> Gateway:
                 str(port),
                 *flags,
             ],
-            env=environment(**env),
+            env=environment(**{"TOLLWAY_BALLAST": "0", **env}),
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -177,6 +178,7 @@ def start(data: Path, *flags: str, port: int = 0, **env: str) -> Gateway:
         if not line or time.monotonic() > deadline:
             process.kill()
             process.wait()
+            process.stdout.close()  # type: ignore[union-attr]
             raise AssertionError(f"the gateway did not start:\n{screen}\n{errors.read_text()[-4000:]}")
     found = re.search(r"http://127\.0\.0\.1:(\d+)", screen)
     assert found, screen

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -99,6 +100,31 @@ class PostgresServer:
         self._process.wait(30)
         self._process = None
 
+    def kill(self) -> None:
+        """Kill -9 the postmaster alone. Its children are orphans then, and leave when they notice; `start` may follow."""
+        assert self._process is not None
+        children = _children(self._process.pid)
+        self._process.kill()
+        self._process.wait(30)
+        self._process = None
+        # As long as one of them lives, it may write, and a new server would refuse to start.
+        end = time.monotonic() + 30
+        while any(map(_lives, children)):
+            assert time.monotonic() < end, f"orphans of the server do not leave: {children}"
+            time.sleep(0.01)
+
+    def freeze(self) -> None:
+        """Stop answering without closing anything, as on a host or a disk that hangs."""
+        assert self._process
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        assert self._process
+        for pid in (*_children(self._process.pid), self._process.pid):
+            os.kill(pid, signal.SIGCONT)
+
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -109,3 +135,20 @@ class PostgresServer:
     def sql(self, statement: str, database: str = "postgres") -> None:
         """Run a statement outside of any transaction."""
         self._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", self.url(database), "-c", statement)
+
+
+def _children(parent: int) -> list[int]:
+    return [int(one.name) for one in Path("/proc").glob("[0-9]*") if _status(one)[1:2] == [str(parent)]]
+
+
+def _lives(pid: int) -> bool:
+    # Nobody may be there to bury it.
+    return _status(Path(f"/proc/{pid}"))[:1] not in ([], ["Z"])
+
+
+def _status(process: Path) -> list[str]:
+    """State, parent and more of a process; nothing if there is none."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -6,10 +6,11 @@ one event, in the transaction that notes the change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, Row, delete, insert, select, text, update
 
 from tollway.core import json
 from tollway.store import schema
@@ -21,13 +22,18 @@ ACCOUNT = schema.ledger_account
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Something an account is to be told. `details` are plain JSON; amounts in them are micro-credits."""
+    """Something an account is to be told. `details` are plain JSON; amounts in them are micro-credits.
+
+    `seen_at`, `seen_by`: when somebody said that they know, and who.
+    """
 
     id: str
     kind: str
     account_id: str
     at: int
     details: dict[str, Any]
+    seen_at: int | None = None
+    seen_by: str | None = None
 
 
 class Watch(Struct, frozen=True, kw_only=True):
@@ -94,19 +100,44 @@ def tell(conn: Connection, event: Event) -> bool:
 def unsent(conn: Connection, limit: int) -> list[Event]:
     """Events nobody has been told yet, oldest first."""
     query = select(EVENT).where(text("money_event.sent_at IS NULL")).order_by(EVENT.c.at, EVENT.c.id)
-    return [
-        Event(
-            id=row.id,
-            kind=row.kind,
-            account_id=row.account_id,
-            at=row.at,
-            details=json.decode(row.details.encode()),
-        )
-        for row in conn.execute(query.limit(limit))
-    ]
+    return [_event(row) for row in conn.execute(query.limit(limit))]
 
 
 def sent(conn: Connection, event_id: str, now: int) -> bool:
     """Mark an event as told; False if it was already."""
     change = update(EVENT).where(EVENT.c.id == event_id, EVENT.c.sent_at.is_(None))
     return conn.execute(change.values(sent_at=now)).rowcount == 1
+
+
+def events(conn: Connection, *, account_id: str | None, seen: bool, limit: int) -> list[Event]:
+    """Events of one account or of all, newest first; `seen`: also those that somebody has seen."""
+    query = select(EVENT).order_by(EVENT.c.at.desc(), EVENT.c.id.desc()).limit(limit)
+    if account_id is not None:
+        query = query.where(EVENT.c.account_id == account_id)
+    if not seen:
+        query = query.where(EVENT.c.seen_at.is_(None))
+    return [_event(row) for row in conn.execute(query)]
+
+
+def event(conn: Connection, event_id: str) -> Event | None:
+    """One event."""
+    found = conn.execute(select(EVENT).where(EVENT.c.id == event_id)).first()
+    return None if found is None else _event(found)
+
+
+def see(conn: Connection, event_ids: Sequence[str], by: str, now: int) -> int:
+    """Note that somebody has seen events; returns how many nobody had seen."""
+    change = update(EVENT).where(EVENT.c.id.in_(event_ids), EVENT.c.seen_at.is_(None))
+    return conn.execute(change.values(seen_at=now, seen_by=by)).rowcount
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(
+        id=row.id,
+        kind=row.kind,
+        account_id=row.account_id,
+        at=row.at,
+        details=json.decode(row.details.encode()),
+        seen_at=row.seen_at,
+        seen_by=row.seen_by,
+    )

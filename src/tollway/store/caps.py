@@ -1,10 +1,10 @@
-"""What one call of a key may cost at most, by model, as rows."""
+"""What one call of a key may cost at most, by model, as rows: the operator's caps, and those of the key's holder."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
 
 from tollway.store import schema
 
@@ -12,22 +12,31 @@ EVERY: Final = "*"
 """Stands for every model without a cap of its own."""
 
 CAP: Final = schema.model_cap
+"""Caps that the operator set."""
+OWN: Final = schema.own_cap
+"""Caps that whoever holds the key set on it; a call must keep both."""
+
+Caps = tuple[tuple[str, int], ...]
+"""Caps as (model, micro-credits), in the order of models."""
 
 
-def put(conn: Connection, *, key_id: str, model: str, amount: int | None, now: int) -> None:
+def put(
+    conn: Connection, *, key_id: str, model: str, amount: int | None, now: int, table: Table = CAP
+) -> None:
     """Set a cap in place of the one there was; None takes it away."""
-    conn.execute(delete(CAP).where(CAP.c.key_id == key_id, CAP.c.model == model))
+    conn.execute(delete(table).where(table.c.key_id == key_id, table.c.model == model))
     if amount is not None:
-        conn.execute(insert(CAP).values(key_id=key_id, model=model, amount=amount, created_at=now))
+        conn.execute(insert(table).values(key_id=key_id, model=model, amount=amount, created_at=now))
 
 
-def of_key(conn: Connection, key_id: str) -> tuple[tuple[str, int], ...]:
-    """A key's caps as (model, micro-credits), in the order of models."""
-    rows = conn.execute(select(CAP.c.model, CAP.c.amount).where(CAP.c.key_id == key_id).order_by(CAP.c.model))
-    return tuple((row.model, row.amount) for row in rows)
+def of_key(conn: Connection, key_id: str, table: Table = CAP) -> Caps:
+    """A key's caps."""
+    query = select(table.c.model, table.c.amount).where(table.c.key_id == key_id)
+    return tuple((row.model, row.amount) for row in conn.execute(query.order_by(table.c.model)))
 
 
 def copy(conn: Connection, old: str, new: str, now: int) -> None:
     """Give a key the caps of the one it replaces."""
-    for model, amount in of_key(conn, old):
-        put(conn, key_id=new, model=model, amount=amount, now=now)
+    for table in (CAP, OWN):
+        for model, amount in of_key(conn, old, table):
+            put(conn, key_id=new, model=model, amount=amount, now=now, table=table)

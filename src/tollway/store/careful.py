@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
-from sqlalchemy import Connection, Row, case, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, case, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
-from tollway.store import idempotency, records, schema
+from tollway.store import idempotency, owners, records, schema
 from tollway.store.base import (
     Balance,
     Claim,
@@ -47,11 +47,29 @@ HOLD: Final = schema.hold
 CALL: Final = schema.call
 ENTRY: Final = schema.entry
 
+# Statements are made once: making one takes SQLAlchemy longer than SQLite takes to run it.
+_ONE: Final[BindParameter[Any]] = bindparam("one")
+_BALANCE: Final = select(ACCOUNT.c.credited, ACCOUNT.c.debited, ACCOUNT.c.held, ACCOUNT.c.overdraft).where(
+    ACCOUNT.c.id == _ONE
+)
+_HELD: Final = select(HOLD).where(HOLD.c.id == _ONE)
+_RECORDED: Final = select(CALL.c.charged, CALL.c.absorbed).where(CALL.c.id == _ONE)
+_FAMILY: Final = (
+    select(HOLD).where((HOLD.c.id == _ONE) | (HOLD.c.extends == _ONE)).order_by(HOLD.c.id).with_for_update()
+)
+_CLOSE: Final = (
+    update(HOLD)
+    .where(HOLD.c.id == _ONE, owners.OPEN)
+    .values(
+        state=bindparam("to"), settled=bindparam("by"), reason=bindparam("why"), closed_at=bindparam("at")
+    )
+)
+_ENTERED: Final = select(ENTRY).where(ENTRY.c.id == _ONE)
+
 
 def balance(conn: Connection, account: int) -> Balance:
     """A ledger account's balance. Raises IllegalOperation if there is none of that id."""
-    query = select(ACCOUNT.c.credited, ACCOUNT.c.debited, ACCOUNT.c.held, ACCOUNT.c.overdraft)
-    found = conn.execute(query.where(ACCOUNT.c.id == account)).first()
+    found = conn.execute(_BALANCE, {"one": account}).first()
     if found is None:
         raise IllegalOperation(f"there is no ledger account {account}")
     return Balance(*found)
@@ -71,13 +89,13 @@ def carry_out(conn: Connection, owner: str, one: Pending) -> Balance | Settled:
 
 def hold(conn: Connection, owner: str, request: HoldRequest) -> Balance:
     """Reserve, or find that an earlier run did. Raises InsufficientFunds, ClaimTaken, IllegalOperation."""
-    found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
+    found = conn.execute(_HELD, {"one": request.id}).first()
     if found is None:
         if request.claim is not None:
             _claim(conn, request, request.claim)
         refused = _refused(conn, HOLD, _hold_row(owner, request))
         # The re-run of a doubtful operation may have waited for the first run to commit.
-        found = conn.execute(select(HOLD).where(HOLD.c.id == request.id)).first()
+        found = conn.execute(_HELD, {"one": request.id}).first()
         if found is None:
             raise refusal(refused or "the hold was not written", request, lambda one: balance(conn, one))
     _same_hold(found, request)
@@ -156,9 +174,7 @@ def settle(conn: Connection, request: Settlement, *, doubtful: bool = False) -> 
     if request.call.id != request.hold_id:
         raise IllegalOperation(f"call {request.call.id} cannot close hold {request.hold_id}")
     family = _family(conn, request.hold_id)
-    recorded = conn.execute(
-        select(CALL.c.charged, CALL.c.absorbed).where(CALL.c.id == request.hold_id)
-    ).first()
+    recorded = conn.execute(_RECORDED, {"one": request.hold_id}).first()
     wallet = family[0].wallet
     if recorded is not None:
         return Settled(doubtful, recorded.charged, recorded.absorbed, balance(conn, wallet))
@@ -175,8 +191,7 @@ def settle(conn: Connection, request: Settlement, *, doubtful: bool = False) -> 
 
 
 def _family(conn: Connection, hold_id: str) -> Sequence[Row[Any]]:
-    query = select(HOLD).where((HOLD.c.id == hold_id) | (HOLD.c.extends == hold_id)).order_by(HOLD.c.id)
-    rows = conn.execute(query.with_for_update()).all()
+    rows = conn.execute(_FAMILY, {"one": hold_id}).all()
     family = sorted(rows, key=lambda row: (row.extends is not None, row.created_at, row.id))
     if not family:
         raise IllegalOperation(f"there is no hold {hold_id}")
@@ -197,10 +212,9 @@ def _charge(conn: Connection, family: Sequence[Row[Any]], request: Settlement) -
 
 
 def _close(conn: Connection, hold_id: str, amount: int | None, reason: str, at: int) -> bool:
-    change = update(HOLD).where(HOLD.c.id == hold_id, HOLD.c.state == "held")
     state = "released" if amount is None else "settled"
-    done = conn.execute(change.values(state=state, settled=amount, reason=reason, closed_at=at))
-    return done.rowcount == 1
+    facts = {"one": hold_id, "to": state, "by": amount, "why": reason, "at": at}
+    return conn.execute(_CLOSE, facts).rowcount == 1
 
 
 def _overage(conn: Connection, head: Row[Any], amount: int, at: int) -> bool:
@@ -235,13 +249,13 @@ def _record(conn: Connection, request: Settlement, charged: int, absorbed: int, 
 def transfer(conn: Connection, request: Transfer) -> Balance:
     """Write one entry, or find that an earlier run did. Raises InsufficientFunds, IllegalOperation."""
     values = _entry_of(request)
-    found = conn.execute(select(ENTRY).where(ENTRY.c.id == request.id)).first()
+    found = conn.execute(_ENTERED, {"one": request.id}).first()
     if found is None:
         refused = _refused(conn, ENTRY, values)
         if refused is not None and NO_OVERSPEND in refused:
             raise InsufficientFunds("wallet", request.wallet, balance(conn, request.wallet))
         if refused is not None:
-            found = conn.execute(select(ENTRY).where(ENTRY.c.id == request.id)).first()
+            found = conn.execute(_ENTERED, {"one": request.id}).first()
             if found is None:
                 raise IllegalOperation(refused)
     if found is not None and any(getattr(found, name) != values[name] for name in _IDENTITY):

@@ -29,7 +29,7 @@ def open_store(settings: Settings, owner: str | None = None, clock: Callable[[],
     if not settings.database_url:
         from tollway.store.sqlite.store import SqliteStore  # noqa: PLC0415 - only one engine is ever needed
 
-        return SqliteStore(Path(settings.data), owner, clock)
+        return SqliteStore(Path(settings.data), owner, clock, ballast=settings.ballast)
     for scheme in POSTGRES:
         if settings.database_url.startswith(scheme):
             from tollway.store.postgres.store import PostgresStore  # noqa: PLC0415 - costs 0.4 s

@@ -18,6 +18,7 @@ from tollway.store import schema
 from tollway.store.base import Claim, ClaimTaken
 from tollway.store.insert import insert_once
 from tollway.store.owners import STALE_MS
+from tollway.store.wallets import beyond
 
 BODY_MAX: Final = 1024 * 1024
 """Bytes of an answer that are kept; larger ones are remembered as answered, and cannot be replayed."""
@@ -151,7 +152,8 @@ def _unanswered(conn: Connection, call_id: str, now: int) -> tuple[State, int]:
     query = select(
         HOLD.c.state,
         HOLD.c.settled,
-        HOLD.c.refunded,
+        (HOLD.c.refunded + HOLD.c.refunded_over).label("refunded"),
+        beyond(HOLD.c.id).label("over"),
         HOLD.c.closed_at,
         WORKER.c.heartbeat_at,
         WORKER.c.stopped_at,
@@ -166,4 +168,4 @@ def _unanswered(conn: Connection, call_id: str, now: int) -> tuple[State, int]:
     )
     if alive and found.closed_at > now - ANSWER_MS:
         return "running", 0
-    return "lost", found.settled - found.refunded
+    return "lost", found.settled + found.over - found.refunded

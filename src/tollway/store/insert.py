@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -10,6 +12,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert_once(conn: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Insert a row unless one of its unique columns is taken; True if it was inserted."""
-    if conn.dialect.name == "postgresql":
-        return conn.execute(postgresql.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
-    return conn.execute(sqlite.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    return conn.execute(_statement(table, conn.dialect.name), dict(row)).rowcount == 1
+
+
+@cache
+def _statement(table: Table, engine: str) -> Any:
+    """Made once, because making it takes longer than running it."""
+    insert = postgresql.insert if engine == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()

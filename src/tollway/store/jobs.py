@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, case, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, func, insert, select, text, update
 
 from tollway.core import json
 from tollway.store.insert import insert_once
@@ -23,6 +23,14 @@ from tollway.store.schema import job, job_run
 
 LEASE_MS: Final = 30_000
 _CLOCK: Final = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+
+_CLAIM: Final = (
+    update(job)
+    .where(job.c.name == bindparam("one"), job.c.owner.is_(None) | (job.c.lease_until <= bindparam("now")))
+    .values(owner=bindparam("by"), token=job.c.token + 1, lease_until=bindparam("until"))
+    .returning(job.c.token, job.c.memo)
+)
+_TOKEN: Final = select(job.c.token).where(job.c.name == bindparam("one")).with_for_update()
 
 Status = Literal["running", "ok", "failed"]
 
@@ -80,12 +88,9 @@ def claim(
     """
     now = moment(conn, now)
     insert_once(conn, job, {"name": name})
-    free = (job.c.owner.is_(None)) | (job.c.lease_until <= now)
-    change = update(job).where(job.c.name == name, free)
-    if due:
-        change = change.where(job.c.next_at <= now)
-    change = change.values(owner=owner, token=job.c.token + 1, lease_until=now + LEASE_MS)
-    found = conn.execute(change.returning(job.c.token, job.c.memo)).first()
+    change = _CLAIM.where(job.c.next_at <= now) if due else _CLAIM
+    facts = {"one": name, "now": now, "by": owner, "until": now + LEASE_MS}
+    found = conn.execute(change, facts).first()
     if found is None:
         return None
     _write_off(conn, name, now)
@@ -110,8 +115,7 @@ def renew(conn: Connection, lease: Lease, now: int) -> None:
 
 def guard(conn: Connection, lease: Lease) -> None:
     """Raise LeaseLost unless the lease is still the latest; nobody can claim the job until this transaction ends."""
-    query = select(job.c.token).where(job.c.name == lease.job).with_for_update()
-    if conn.execute(query).scalar() != lease.token:
+    if conn.execute(_TOKEN, {"one": lease.job}).scalar() != lease.token:
         raise LeaseLost(lease)
 
 

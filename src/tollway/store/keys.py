@@ -75,7 +75,12 @@ def by_digest(conn: Connection, digest: bytes) -> Key | None:
     found = conn.execute(_keys().where(schema.api_key.c.digest == digest)).first()
     if found is None:
         return None
-    return replace(_stored(found).key, caps=caps.of_key(conn, found.id))
+    return capped(conn, _stored(found).key)
+
+
+def capped(conn: Connection, key: Key) -> Key:
+    """A key with its caps, which queries for many keys leave out."""
+    return replace(key, caps=caps.of_key(conn, key.id), own_caps=caps.of_key(conn, key.id, caps.OWN))
 
 
 def by_reference(conn: Connection, reference: str, account_id: str | None = None) -> list[StoredKey]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, literal_column, select, update
 
 from tollway.store.insert import insert_once
 from tollway.store.schema import hold, worker
@@ -15,6 +15,9 @@ STALE_MS: Final = 20_000
 FORGET_MS: Final = 24 * 3600 * 1000
 SWEEP_MAX: Final = 5_000
 """Holds released in one transaction, so that no call waits long for a sweep."""
+OPEN: Final = hold.c.state == literal_column("'held'")
+"""Whether a hold is open. Not a parameter: SQLite would look into it for its partial index, and so prepare the
+statement anew each time."""
 
 
 def register(conn: Connection, owner: str, host: str, pid: int, now: int) -> None:
@@ -49,9 +52,9 @@ def foreign(owner: str) -> ColumnElement[bool]:
 
 def release(conn: Connection, whose: ColumnElement[bool], now: int) -> int:
     """Release up to SWEEP_MAX open holds, uncharged; returns how many. Fewer than SWEEP_MAX means all are done."""
-    chosen = select(hold.c.id).where(hold.c.state == "held", whose).limit(SWEEP_MAX)
+    chosen = select(hold.c.id).where(OPEN, whose).limit(SWEEP_MAX)
     chosen = chosen.with_for_update(skip_locked=True, of=hold)
-    change = update(hold).where(hold.c.id.in_(chosen), hold.c.state == "held")
+    change = update(hold).where(hold.c.id.in_(chosen), OPEN)
     return conn.execute(change.values(state="released", reason="owner_dead", closed_at=now)).rowcount
 
 

@@ -109,7 +109,7 @@ def _reserved(row: Row[Any]) -> Reserved:
         amount=row.amount,
         state=row.state,
         settled=row.settled,
-        refunded=row.refunded,
+        refunded=row.refunded + row.refunded_over,
         reason=row.reason,
         price_version=row.price_version,
         extends=row.extends,

@@ -75,8 +75,9 @@ def _moved(rows: Sequence[Any]) -> dict[Place, Sums]:
 
 def _sweep(conn: Connection, buckets: set[int]) -> None:
     """A quarter without calls has no live rows, whatever they were when its last call went."""
+    left: dict[Place, Sums] = {}
     for one in buckets:
         window = (call.c.finished_at >= one, call.c.finished_at < one + QUARTER_MS)
         if not conn.execute(select(exists().where(*window))).scalar():
-            left = leftovers(conn, quarter(one), one + QUARTER_MS)
-            add(conn, {place: minus(NOTHING, sums) for place, sums in left.items()})
+            left.update(leftovers(conn, quarter(one), one + QUARTER_MS))
+    add(conn, {place: minus(NOTHING, sums) for place, sums in left.items()})

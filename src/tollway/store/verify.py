@@ -35,7 +35,7 @@ from sqlalchemy import Connection
 from tollway.store import recomputed, sealed
 from tollway.store.proved import WHOLE, Scope
 from tollway.store.rollups.fill import RECOUNTED_MS
-from tollway.store.rollups.sums import MEASURES, QUARTER_MS
+from tollway.store.rollups.sums import MEASURES, QUARTER_MS, STORED
 
 DIFFERENCES_MAX: Final = 100
 
@@ -114,12 +114,18 @@ _TOTAL: Final = """
     ) AS sums WHERE there + gone <> entered
     """
 _SUMS: Final = ", ".join(f"COALESCE(sum({name}), 0) AS {name}" for name in MEASURES)
+_PAIRS: Final = ", ".join(f"('{span}', '{grain}')" for span, grain in STORED)
 _ABOVE: Final = f"""
-    WITH whole AS (SELECT {_SUMS} FROM rollup),
-    above AS (SELECT span, grain, {_SUMS} FROM rollup_sum GROUP BY span, grain)
-    SELECT a.span || ' by ' || a.grain, 'sums to calls ' || a.calls || ', charged ' || a.charged || ', ...; the quarters to calls '
-      || w.calls || ', charged ' || w.charged || ', ...'
-    FROM above a CROSS JOIN whole w WHERE {" OR ".join(f"a.{name} <> w.{name}" for name in MEASURES)}
+    WITH pair (span, grain) AS (VALUES {_PAIRS}),
+    built AS (SELECT substr(topic, 7) AS span, value AS until FROM mark WHERE substr(topic, 1, 6) = 'built_'),
+    whole AS (SELECT b.span, {_SUMS} FROM built b LEFT JOIN rollup r ON r.bucket < b.until GROUP BY b.span),
+    above AS (
+      SELECT s.span, s.grain, {_SUMS} FROM built b JOIN rollup_sum s ON s.span = b.span AND s.bucket < b.until GROUP BY s.span, s.grain
+    )
+    SELECT p.span || ' by ' || p.grain, 'sums to calls ' || COALESCE(a.calls, 0) || ', charged ' || COALESCE(a.charged, 0)
+      || ', ...; the quarters to calls ' || w.calls || ', charged ' || w.charged || ', ...'
+    FROM pair p JOIN whole w ON w.span = p.span LEFT JOIN above a ON a.span = p.span AND a.grain = p.grain
+    WHERE {" OR ".join(f"COALESCE(a.{name}, 0) <> w.{name}" for name in MEASURES)}
     """  # noqa: S608 - our own names
 
 _RULES: Final = (
@@ -224,12 +230,15 @@ _RULES: Final = (
         _HOLDS,
         (
             """
-            SELECT h.id, 'refunded ' || h.refunded || ' of ' || COALESCE(h.settled, 0) || ', entered ' || COALESCE(r.amount, 0)
+            SELECT h.id, 'refunded ' || h.refunded || ' of ' || COALESCE(h.settled, 0) || ' and beyond the hold ' || h.refunded_over
+              || ' of ' || COALESCE(o.amount, 0) || ', entered ' || COALESCE(r.amount, 0)
             FROM {hold} AS h LEFT JOIN (
               SELECT hold_id, sum(amount) AS amount FROM entry WHERE kind = 'refund' GROUP BY hold_id
             ) AS r ON r.hold_id = h.id
-            WHERE (h.refunded <> 0 OR r.amount IS NOT NULL)
-              AND (h.refunded > COALESCE(h.settled, 0) OR h.refunded <> COALESCE(r.amount, 0))
+              LEFT JOIN entry o ON o.id = 'o:' || h.id AND o.kind = 'overage' AND o.hold_id = h.id
+            WHERE (h.refunded <> 0 OR h.refunded_over <> 0 OR r.amount IS NOT NULL)
+              AND (h.refunded > COALESCE(h.settled, 0) OR h.refunded_over > COALESCE(o.amount, 0)
+                OR h.refunded + h.refunded_over <> COALESCE(r.amount, 0))
             """,
         ),
     ),
@@ -368,7 +377,8 @@ _RULES: Final = (
                 LEFT JOIN call c ON c.id = COALESCE(h.extends, h.id)
               WHERE e.kind IN ('settle', 'overage') AND c.id IS NULL GROUP BY a.owner
             ), kept AS (
-              SELECT account_id AS owner, sum(charged) AS amount FROM rollup WHERE kept = 1 AND charged <> 0 GROUP BY account_id
+              SELECT l.account_id AS owner, sum(r.charged) AS amount FROM rollup r JOIN rollup_place l ON l.id = r.place
+              WHERE r.kept = 1 AND r.charged <> 0 GROUP BY l.account_id
             )
             SELECT 'account ' || g.owner, 'deleted calls were charged ' || g.amount || ', kept ' || COALESCE(k.amount, 0)
             FROM gone g LEFT JOIN kept k ON k.owner = g.owner WHERE g.amount <> COALESCE(k.amount, 0)

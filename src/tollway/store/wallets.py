@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, and_, func, or_, select, text
+from sqlalchemy import Connection, Row, and_, func, literal, or_, select, text
 
 from tollway.store import schema
 from tollway.store.base import Balance
@@ -24,13 +24,16 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class HoldState(Struct, frozen=True, kw_only=True):
-    """A hold as it stands. `state`: "held", "settled" or "released"."""
+    """A hold as it stands. `state`: "held", "settled" or "released".
+
+    `charged`: what was settled and what exceeded the hold; `refunded`: what came back of both.
+    """
 
     id: str
     wallet: int
     amount: int
     state: str
-    settled: int | None
+    charged: int
     refunded: int
     price_version: int
 
@@ -90,7 +93,7 @@ def entry(conn: Connection, entry_id: str, wallet: int) -> Entry | None:
 def hold(conn: Connection, hold_id: str) -> HoldState | None:
     """A hold by its id, which is its call's id."""
     table = schema.hold
-    found = conn.execute(select(table).where(table.c.id == hold_id)).first()
+    found = conn.execute(select(table, beyond(table.c.id).label("over")).where(table.c.id == hold_id)).first()
     if found is None:
         return None
     return HoldState(
@@ -98,10 +101,17 @@ def hold(conn: Connection, hold_id: str) -> HoldState | None:
         wallet=found.wallet,
         amount=found.amount,
         state=found.state,
-        settled=found.settled,
-        refunded=found.refunded,
+        charged=(found.settled or 0) + found.over,
+        refunded=found.refunded + found.refunded_over,
         price_version=found.price_version,
     )
+
+
+def beyond(hold_id: Any) -> Any:
+    """What was charged beyond a hold, as a column of a query that has the hold's id."""
+    table = schema.entry
+    amount = select(table.c.amount).where(table.c.id == literal("o:").concat(hold_id)).scalar_subquery()
+    return func.coalesce(amount, 0)
 
 
 def budget_spent(conn: Connection, key_id: str) -> list[tuple[str, Balance]]:

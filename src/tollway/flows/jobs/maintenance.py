@@ -16,20 +16,24 @@ from sqlalchemy import Connection
 
 from tollway.flows.jobs.work import Outcome, Work
 from tollway.store import jobs, marks, responses, retention
-from tollway.store.rollups import fill
-from tollway.store.rollups.sums import DAY_MS, QUARTER_MS, Place, Sums, quarter, replace
+from tollway.store.rollups import fill, spans
+from tollway.store.rollups.sums import DAY_MS, QUARTER_MS, SPANS, Place, Sums, quarter, replace
 
-STEP_MAX_MS: Final = 2 * DAY_MS
-ROWS: Final = 20_000
-"""Rows that one reading of calls should come to; it covers less time where there are more."""
 PORTION: Final = 25
 """Rows of anything changed in one transaction, which is a few milliseconds."""
-ROLLED_MIN: Final = 1000
-ROLLED_MAX: Final = 4000
-"""Rows of the rollup changed in one transaction: the more, the less each costs, because they share sums."""
-WRITE_S: Final = 0.1
-"""How long such a transaction may take: after a longer one, the next is half as large."""
+CALLS_MIN: Final = 1000
+CALLS_MAX: Final = 4000
+"""Calls summed in one transaction: the more, the less each costs, because they share rows."""
+ROWS: Final = 2000
+"""Rows of sums written in one transaction."""
+WRITE_S: Final = 0.04
+"""How long a transaction that sums or deletes calls may take: after a longer one, the next is half as large."""
 PAUSE_S: Final = 0.002
+LAG_MS: Final = 10_000
+BUSY: Final = 200
+"""So many calls in the last `LAG_MS` are summed by the next run, when none that finished among them can still come."""
+PRUNED_MAX: Final = 400
+"""Rows deleted in one transaction at most."""
 PRUNE_S: Final = 30.0
 """How long one run deletes at most; the next run goes on."""
 RECOUNT_MS: Final = 3_600_000
@@ -57,21 +61,53 @@ async def maintain(work: Work) -> Outcome:
 
 
 async def roll_up(work: Work) -> int:
-    """Make every quarter that may still change agree with its calls; returns how many rows changed."""
+    """Sum the calls that finished since the last run, build the spans that are over; returns how many rows changed."""
     now = work.now()
     complete = quarter(now - fill.SETTLED_MS)
+    changed = await _sum_up(work, now)
     start = await work.read(partial(marks.value, topic=marks.ROLLED))
-    changed, step = 0, 4 * QUARTER_MS
-    while (found := await work.read(partial(fill.first_after, since=start))) is not None and found <= now:
-        until = min(found + step, quarter(now) + QUARTER_MS)
-        rows = await _agree(work, found, until)
-        changed += rows
-        step = max(QUARTER_MS, quarter(step // 2)) if rows > ROWS else min(2 * step, STEP_MAX_MS)
-        start = until
-        if until <= complete:
-            await work.write(partial(marks.advance, topic=marks.ROLLED, number=until))
-    await work.write(partial(marks.advance, topic=marks.ROLLED, number=complete))
+    summed = await work.read(partial(marks.value, topic=marks.SUMMED))
+    changed += await _mend(work, start, summed)
+    await work.write(partial(marks.advance, topic=marks.ROLLED, number=min(complete, summed)))
+    await build(work)
     return changed
+
+
+async def _sum_up(work: Work, now: int) -> int:
+    busy = await work.read(partial(fill.finished, since=now - LAG_MS, until=now + 1)) > BUSY
+    horizon = now - LAG_MS if busy else now + 1
+    start = await work.read(partial(marks.value, topic=marks.SUMMED))
+    changed, size = 0, CALLS_MIN
+    while start < horizon:
+        start = await work.read(partial(fill.pending, most=size, until=horizon))
+        async with _breathing() as took:
+            changed += await work.write(partial(fill.sum_up, until=start))
+        size = _next_size(size, took(), CALLS_MIN, CALLS_MAX)
+    return changed
+
+
+async def build(work: Work) -> int:
+    """Build the spans that are over, shorter ones first; returns how many rows that made."""
+    made = 0
+    for span in reversed(SPANS):
+        draft = await work.read(partial(spans.drafted, span=span))
+        if draft is not None:
+            await _cleared(work, span)
+        while draft is not None:
+            for at in range(0, len(draft.rows), ROWS):
+                async with _breathing():
+                    await work.write(partial(spans.keep, rows=draft.rows[at : at + ROWS]))
+            await work.write(partial(spans.finish, draft=draft))
+            made += len(draft.rows)
+            draft = await work.read(partial(spans.drafted, span=span))
+    return made
+
+
+async def _cleared(work: Work, span: str) -> None:
+    """Remove what a run left that did not come to its end."""
+    clear = partial(spans.clear, span=span, most=ROWS)
+    while await work.write(clear):
+        await pause(PAUSE_S)
 
 
 async def recount(work: Work) -> int:
@@ -82,25 +118,24 @@ async def recount(work: Work) -> int:
         return 0
     until = await work.read(partial(marks.value, topic=marks.ROLLED))
     since = 0 if whole else max(0, quarter(until - fill.RECOUNTED_MS))
-    changed = 0
-    for bucket in await work.read(partial(fill.miscounted, since=since, until=until)):
-        changed += await _agree(work, bucket, bucket + QUARTER_MS)
+    changed = await _mend(work, since, until)
     await work.write(partial(marks.put, topic=marks.RECOUNTED, number=now))
     if whole:
         work.memo["whole_at"] = now
     return changed
 
 
-async def _agree(work: Work, since: int, until: int) -> int:
-    differing: dict[Place, Sums] = await work.read(partial(fill.differing, since=since, until=until))
-    rows, at, size = sorted(differing.items()), 0, ROLLED_MIN
-    while at < len(rows):
-        portion = dict(rows[at : at + size])
-        async with _breathing() as took:
-            await work.write(partial(replace, rows=portion))
-        at += size
-        size = min(2 * size, ROLLED_MAX) if took() < WRITE_S else max(size // 2, ROLLED_MIN)
-    return len(rows)
+async def _mend(work: Work, since: int, until: int) -> int:
+    """Compute the quarters afresh whose rows count more or fewer calls than there are; returns how many rows changed."""
+    changed = 0
+    for bucket in await work.read(partial(fill.miscounted, since=since, until=until)):
+        differing = partial(fill.differing, since=bucket, until=min(bucket + QUARTER_MS, until))
+        rows: list[tuple[Place, Sums]] = sorted((await work.read(differing)).items())
+        for at in range(0, len(rows), ROWS):
+            async with _breathing():
+                await work.write(partial(replace, rows=dict(rows[at : at + ROWS])))
+        changed += len(rows)
+    return changed
 
 
 async def _refunds(work: Work) -> int:
@@ -116,24 +151,38 @@ async def prune(work: Work) -> int:
     if not days:
         return 0
     before = work.now() - days * DAY_MS
-    return await _in_batches(work, partial(retention.prune, before=before))
+    return await _in_batches(work, lambda conn, most: retention.prune(conn, before, most))
 
 
 async def expire(work: Work) -> int:
     """Delete kept responses whose conversation is over, for at most `PRUNE_S`; returns how many."""
-    return await _in_batches(work, partial(responses.expire, now=work.now(), limit=PORTION))
+    now = work.now()
+    return await _in_batches(work, lambda conn, most: responses.expire(conn, now=now, limit=most))
 
 
-async def _in_batches(work: Work, delete: Callable[[Connection], int]) -> int:
+async def _in_batches(work: Work, delete: Callable[[Connection, int], int]) -> int:
+    """Delete up to so many at a time, in as large transactions as take no more than `WRITE_S`."""
     deadline = asyncio.get_running_loop().time() + PRUNE_S
-    total = 0
+    total, size = 0, PORTION
     while asyncio.get_running_loop().time() < deadline:
-        async with _breathing():
-            gone = await work.write(delete)
+        async with _breathing() as took:
+            gone = await work.write(partial(_some, delete=delete, most=size))
         total += gone
         if not gone:
             break
+        size = _next_size(size, took(), PORTION, PRUNED_MAX)
     return total
+
+
+def _some(conn: Connection, delete: Callable[[Connection, int], int], most: int) -> int:
+    return delete(conn, most)
+
+
+def _next_size(size: int, took: float, least: int, most: int) -> int:
+    """How many to take next, when so many took so long."""
+    if took > WRITE_S:
+        return max(size // 2, least)
+    return min(2 * size, most) if took < WRITE_S / 2 else size
 
 
 @contextlib.asynccontextmanager

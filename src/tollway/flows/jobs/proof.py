@@ -109,6 +109,8 @@ def _note(conn: Connection, report: Report, left: Carried, now: int) -> None:
     marks.put(conn, marks.BROKEN, 0 if report.ok else now)
     if report.ok:
         marks.put(conn, marks.PROVEN, now)
+        if left.whole:
+            marks.put(conn, marks.PROVED_WHOLE, now)
         proved.keep(conn, left)
 
 

@@ -77,12 +77,11 @@ _BALANCES: Final = (
 )
 
 
-async def run(
-    conn: Any, owner: str, operations: list[Pending], known: OpenHolds, seconds: float
-) -> list[Pending]:
+async def run(conn: Any, owner: str, operations: list[Pending], known: OpenHolds) -> list[Pending]:
     """Carry out plain operations durably and answer them; returns the odd ones, unanswered.
 
-    Raises what asyncpg raises; a refusal of any row is a refusal of the whole batch.
+    Raises what asyncpg raises; a refusal of any row is a refusal of the whole batch. Sets itself no
+    time: asyncpg's own limit waits for a server that hangs to confirm that it gives up.
     """
     holds = [one.request for one in operations if isinstance(one.request, HoldRequest)]
     settles = [one.request for one in operations if isinstance(one.request, Settlement)]
@@ -100,16 +99,15 @@ async def run(
             [records.call_row(one.call, one.amount or 0, 0) for one in settles], len(records.CALL_COLUMNS)
         ),
         *_columns(attempts, len(records.ATTEMPT_COLUMNS)),
-        timeout=seconds,
     )
-    found = await balances(conn, wallets, seconds)
+    found = await balances(conn, wallets)
     written, closed = set(done["held"]), set(done["closed"])
     return [one for one in operations if not _answer(one, written, closed, found, known)]
 
 
-async def balances(conn: Any, accounts: Iterable[int], seconds: float) -> dict[int, Balance]:
+async def balances(conn: Any, accounts: Iterable[int]) -> dict[int, Balance]:
     """Balances by account."""
-    rows = await conn.fetch(_BALANCES, sorted(accounts), timeout=seconds)
+    rows = await conn.fetch(_BALANCES, sorted(accounts))
     return {row[0]: Balance(row[1], row[2], row[3], row[4]) for row in rows}
 
 

@@ -2,7 +2,8 @@
 
 When the connection breaks, nobody knows whether the last statement was committed; its operations
 are run again by the same ids, with care, before their callers hear anything. While the database
-is away holds are refused at once and settlements wait.
+is away holds are refused at once and settlements wait. A hold that a database which hangs keeps
+waiting is refused before its outcome is known, and released should it turn out to have been made.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from tollway.store import careful
-from tollway.store.base import HoldRequest, InsufficientFunds, LedgerUnavailable
+from tollway.store.base import Balance, HoldRequest, InsufficientFunds, LedgerUnavailable
 from tollway.store.pending import BACKLOG_MAX, BATCH_MAX, OpenHolds, Pending, Void
 from tollway.store.postgres import batch
 
 CONNECT_SECONDS: Final = 1.0
 STATEMENT_SECONDS: Final = 2.0
 """A commit that takes longer counts as failed, which is ambiguous."""
+HOLD_SECONDS: Final = 0.75
+"""How long a caller waits for a hold before it is refused, whatever becomes of the commit."""
 RETRY_SECONDS: Final = 0.25
 FAREWELL_TRIES: Final = 8
 CHANNEL: Final = "tollway"
 
+_TOO_LONG: Final = "the database takes too long to commit"
+
+T = TypeVar("T")
 Careful = Callable[[Pending], Awaitable[Any]]
 
 _AWAY: Final = (
@@ -55,13 +61,22 @@ class PostgresLedger:
         self._known = OpenHolds()
         self._wake = asyncio.Event()
         self._closing = False
+        self._stuck = False
+        """Whether the batch under way has taken so long that its holds were refused."""
+        self._given_up: set[Pending] = set()
+        """Holds that were refused to their callers and are still on their way."""
         self._conn: Any = None
         self._task = asyncio.create_task(self._run())
 
     def submit(self, one: Pending) -> None:
-        """Queue an operation; its future is resolved after the commit. Raises LedgerUnavailable when closing."""
+        """Queue an operation; its future is resolved after the commit.
+
+        Raises LedgerUnavailable when closing, and for a hold behind a commit that hangs.
+        """
         if self._closing:
             raise LedgerUnavailable("the store is closing")
+        if self._stuck and isinstance(one.request, HoldRequest):
+            raise LedgerUnavailable(_TOO_LONG)
         self._queue.append(one)
         self._wake.set()
 
@@ -83,7 +98,11 @@ class PostgresLedger:
             gathered = self._backlog
             self._backlog = []
             while self._queue and len(gathered) < BATCH_MAX:
-                gathered.append(self._queue.popleft())
+                one = self._queue.popleft()
+                if one in self._given_up:
+                    self._given_up.discard(one)  # never sent
+                else:
+                    gathered.append(one)
             await self._commit(gathered)
         for one in self._backlog:
             one.answer = LedgerUnavailable("the database could not commit before the end")
@@ -95,15 +114,39 @@ class PostgresLedger:
             await self._wake.wait()
 
     async def _commit(self, gathered: list[Pending]) -> None:
+        patience = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._give_up, gathered)
         try:
             await self._carry_out(gathered)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave callers waiting for ever
             for one in gathered:
                 one.answer = one.answer or LedgerUnavailable(f"the ledger failed: {error!r}")
+        finally:
+            patience.cancel()
+            self._stuck = False
         answered = [one for one in gathered if one.answer is not None]
         self._known.learn(answered)
         for one in answered:
             one.resolve()
+        if self._given_up:
+            self._release_given_up(answered)
+
+    def _give_up(self, gathered: list[Pending]) -> None:
+        """Refuse the holds of a commit that takes too long, and those that wait behind it."""
+        self._stuck = True
+        under_way = [one for one in gathered if one.answer is None]
+        for one in (*under_way, *self._queue):
+            future = one.future
+            if isinstance(one.request, HoldRequest) and future is not None and not future.done():
+                future.set_exception(LedgerUnavailable(_TOO_LONG))
+                self._given_up.add(one)
+
+    def _release_given_up(self, answered: list[Pending]) -> None:
+        """Give back what was held after its caller had been refused."""
+        for one in answered:
+            if one in self._given_up:
+                self._given_up.discard(one)
+                if isinstance(one.answer, Balance) and isinstance(one.request, HoldRequest):
+                    self._keep(Pending(Void(one.request.id, one.request.created_at), None))
 
     async def _carry_out(self, gathered: list[Pending]) -> None:
         """Do a batch, once more by the same ids if the database failed, and refuse it if it failed again."""
@@ -137,7 +180,7 @@ class PostgresLedger:
 
     async def _plain(self, conn: Any, plain: list[Pending]) -> list[Pending]:
         try:
-            return self._sure(await batch.run(conn, self._owner, plain, self._known, STATEMENT_SECONDS))
+            return self._sure(await _within(batch.run(conn, self._owner, plain, self._known)))
         except _AWAY:
             raise
         except Exception:  # noqa: BLE001 - a row was refused: find out which, one by one
@@ -148,7 +191,7 @@ class PostgresLedger:
 
     async def _alone(self, conn: Any, one: Pending) -> list[Pending]:
         try:
-            return self._sure(await batch.run(conn, self._owner, [one], self._known, STATEMENT_SECONDS))
+            return self._sure(await _within(batch.run(conn, self._owner, [one], self._known)))
         except _AWAY:
             raise
         except Exception as error:  # noqa: BLE001 - what it means is found out with care
@@ -160,7 +203,7 @@ class PostgresLedger:
     async def _no_funds(self, conn: Any, request: HoldRequest, cause: str) -> Exception:
         bounds = (request.wallet, request.budget, request.project_budget)
         accounts = [account for account in bounds if account is not None]
-        found = await batch.balances(conn, accounts, STATEMENT_SECONDS)
+        found = await _within(batch.balances(conn, accounts))
         refusal = careful.refusal(cause, request, found.__getitem__)
         assert isinstance(refusal, InsufficientFunds)
         return refusal
@@ -174,7 +217,10 @@ class PostgresLedger:
 
     async def _odd(self, one: Pending) -> None:
         try:
-            one.answer = await self._carefully(one)
+            one.answer = await _within(self._carefully(one))
+        except TimeoutError:
+            one.doubtful = True
+            raise LedgerUnavailable(_TOO_LONG) from None
         except LedgerUnavailable:
             one.doubtful = True
             raise
@@ -205,7 +251,7 @@ class PostgresLedger:
             self._conn = await asyncpg.connect(
                 self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "tollway-ledger"}
             )
-            await self._conn.add_listener(CHANNEL, lambda *_: self._heard())
+            await _within(self._conn.add_listener(CHANNEL, lambda *_: self._heard()))
         return self._conn
 
     async def connect(self) -> None:
@@ -216,3 +262,9 @@ class PostgresLedger:
         conn, self._conn = self._conn, None
         if conn is not None:
             conn.terminate()
+
+
+async def _within(work: Awaitable[T]) -> T:
+    """The outcome of something asked of the database. Raises TimeoutError when that hangs."""
+    async with asyncio.timeout(STATEMENT_SECONDS):
+        return await work

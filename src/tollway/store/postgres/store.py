@@ -71,7 +71,14 @@ class PostgresStore:
             pool_timeout=CONNECT_SECONDS,
             # After a restart of the server the pool's connections are dead, and nobody should hear of it.
             pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "tollway"}},
+            connect_args={
+                "timeout": CONNECT_SECONDS,
+                "server_settings": {
+                    "application_name": "tollway",
+                    # A process that is paused in a transaction must not keep a wallet from all others.
+                    "idle_in_transaction_session_timeout": str(owners.STALE_MS),
+                },
+            },
         )
         try:
             await self._transact(self._prepare, "READ COMMITTED")

@@ -1,31 +1,53 @@
 """Making the sums agree with the calls that are there, and adding refunds.
 
-Reading and writing are apart, because reading may take long and must not keep calls from being
-committed: `differing` runs on a reading connection, `sums.replace` writes a few rows at a time.
-What lies between is made safe by the job's lease: one process does this at a time, and a process
-that lost its lease cannot write.
+Calls are summed in the order in which they finished, each once: a transaction adds what some
+thousands of them come to and moves the mark (`marks.SUMMED`) past them, all inside the database.
+
+A call that finished before the mark and is settled only now is found by `miscounted`, which
+compares counts. Its quarter is then computed afresh, with reading and writing apart: `differing`
+runs on a reading connection, `sums.replace` writes a few rows at a time. What lies between is made
+safe by the job's lease: one process does this at a time, and a process that lost its lease cannot
+write.
 
 A call is counted in the quarter in which it finished, which is when its ledger entries are dated.
-Quarters are computed again until they are `SETTLED_MS` old; a call that is settled even later is
-found by `miscounted`, which compares counts.
+A quarter is taken for complete when it ended `SETTLED_MS` ago; later calls are still found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, case, func, insert, literal_column, select, text
+from sqlalchemy import (
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    case,
+    column,
+    func,
+    insert,
+    literal_column,
+    select,
+    table,
+    text,
+)
 
 from tollway.core.billing.meters import METERS
+from tollway.store import marks
 from tollway.store.rollups.sums import (
     DIMENSIONS,
+    GIVEN,
     MEASURES,
     NOTHING,
     QUARTER_MS,
+    STAGE,
     Place,
     Sums,
     add,
+    change,
+    clear,
     leftovers,
     plus,
     quarter,
@@ -83,21 +105,67 @@ def bucket() -> Any:
     return _BUCKET.label("bucket")
 
 
-def counted(conn: Connection, since: int, until: int) -> dict[Place, Sums]:
-    """The sums of the calls that are there and finished from `since` to before `until` (whole quarters)."""
+def pending(conn: Connection, most: int, until: int) -> int:
+    """Up to when (Unix ms) to sum next, so that about `most` calls are; `until` if there are fewer before that.
+
+    Not after the mark: all of them are summed.
+    """
+    since = marks.value(conn, marks.SUMMED)
+    later = select(call.c.finished_at).where(call.c.finished_at >= since, call.c.finished_at < until)
+    found = conn.execute(later.order_by(call.c.finished_at).offset(most).limit(1)).scalar()
+    if found is None:
+        return until
+    # Where there is a choice whole quarters are summed, so that none of their rows is written twice.
+    return quarter(found) if quarter(found) > since else max(found, since + 1)
+
+
+def sum_up(conn: Connection, until: int) -> int:
+    """Add the calls that finished after the mark and before `until`, and move the mark; returns how many rows changed."""
+    since = marks.value(conn, marks.SUMMED)
+    if until <= since:
+        return 0
+    clear(conn)
+    rows = conn.execute(_staging(conn.dialect.name), {"since": since, "until": until}).rowcount
+    if rows:
+        change(conn, GIVEN, rows)
+    marks.put(conn, marks.SUMMED, until)
+    return rows
+
+
+@cache
+def _staging(engine: str) -> Any:
+    """What puts the sums of calls where the rollup takes them from."""
+    names = [*Place._fields, *MEASURES]
+    return insert(table(STAGE, *(column(name) for name in names))).from_select(names, _summed(engine))
+
+
+@cache
+def _summed(engine: str) -> Any:
+    """A query for the sums of the calls that are there and finished from `since` to before `until`, with the names of their rows."""
     each = (
-        select(bucket(), *dimensions(), *columns(conn.dialect.name))
-        .where(call.c.finished_at >= since, call.c.finished_at < until)
+        select(bucket(), *dimensions(), *columns(engine))
+        .where(call.c.finished_at >= bindparam("since"), call.c.finished_at < bindparam("until"))
         .subquery()
     )
-    names = ("bucket", *DIMENSIONS)
-    totals = [func.sum(each.c[name]) for name in MEASURES]
-    query = select(*(each.c[name] for name in names), *totals).group_by(*(each.c[name] for name in names))
-    return {Place(row[0], 0, *row[1:6]): tuple(int(one) for one in row[6:]) for row in conn.execute(query)}
+    names = [each.c[name] for name in ("bucket", *DIMENSIONS)]
+    totals = [func.sum(each.c[name]).label(name) for name in MEASURES]
+    live: Any = literal_column("0").label("kept")
+    # What tells most calls apart comes first: rows are sorted by this, and compared as far as they are alike.
+    apart = ("key_id", "model", "channel_id", "bucket", "account_id", "project_id")
+    return select(names[0], live, *names[1:], *totals).group_by(*(each.c[name] for name in apart))
+
+
+def counted(conn: Connection, since: int, until: int) -> dict[Place, Sums]:
+    """The sums of the calls that are there and finished from `since` to before `until`."""
+    rows = conn.execute(_summed(conn.dialect.name), {"since": since, "until": until})
+    return {Place(*row[:7]): tuple(int(one) for one in row[7:]) for row in rows}
 
 
 def differing(conn: Connection, since: int, until: int) -> dict[Place, Sums]:
-    """The live rows that are not what the calls say, with what they should be. Whole quarters."""
+    """The live rows that are not what the calls say, with what they should be.
+
+    From a quarter's beginning to another's, or to where calls are summed.
+    """
     wanted = counted(conn, since, until)
     present = leftovers(conn, since, until)
     found = {place: sums for place, sums in wanted.items() if present.get(place) != sums}
@@ -105,10 +173,10 @@ def differing(conn: Connection, since: int, until: int) -> dict[Place, Sums]:
     return found
 
 
-def first_after(conn: Connection, since: int) -> int | None:
-    """The quarter of the first call that finished at `since` or later; None if there is none."""
-    found = conn.execute(select(func.min(call.c.finished_at)).where(call.c.finished_at >= since)).scalar()
-    return None if found is None else quarter(found)
+def finished(conn: Connection, since: int, until: int) -> int:
+    """How many calls finished from `since` to before `until`."""
+    query = select(func.count()).where(call.c.finished_at >= since, call.c.finished_at < until)
+    return conn.execute(query).scalar_one()
 
 
 def miscounted(conn: Connection, since: int, until: int) -> list[int]:

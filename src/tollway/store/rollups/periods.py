@@ -1,23 +1,25 @@
 """Hours, days and months of any time zone, cut into the spans that are stored.
 
-A local day is whole quarters of an hour, and where it begins with a day of UTC it is one stored
-day; a long time without parts is mostly stored months. Daylight saving makes days of 23 or 25
+A local day is whole quarters of an hour, most of which are stored hours, and where it begins with a
+day of UTC it is one stored day; a long time without parts is mostly stored months. Daylight saving makes days of 23 or 25
 hours, which come out right because each boundary is computed by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tollway.store.rollups.sums import DAY_MS, QUARTER_MS, month
+from tollway.store.rollups.sums import DAY_MS, LENGTHS, QUARTER_MS, SPANS, WEEK_MS, begins, month, quarter
 
 Unit = Literal["hour", "day", "month"]
 PERIODS_MAX: Final = 10_000
 TIME_MAX: Final = 7_258_118_400_000
 """The year 2200: later times are mistakes, such as nanoseconds."""
+EVERY: Final = dict.fromkeys(SPANS, TIME_MAX)
+"""All spans, built to the end of time."""
 
 
 class BadPeriod(ValueError):
@@ -33,10 +35,13 @@ class Piece(NamedTuple):
     until: int
 
 
-def pieces(since: int, until: int, unit: Unit | None, zone: str) -> list[Piece]:
+def pieces(
+    since: int, until: int, unit: Unit | None, zone: str, built: Mapping[str, int] = EVERY
+) -> list[Piece]:
     """The stored rows of each period from `since` to before `until` (Unix ms), widened to whole quarters.
 
-    `unit` None is one period. A period at either edge is cut there. Raises BadPeriod.
+    `unit` None is one period. A period at either edge is cut there. `built`: the spans to use, the
+    longest first and quarters last, with the time (Unix ms) until which there are any. Raises BadPeriod.
     """
     start, end = since - since % QUARTER_MS, until + -until % QUARTER_MS
     if not 0 <= start <= end <= TIME_MAX:
@@ -47,7 +52,7 @@ def pieces(since: int, until: int, unit: Unit | None, zone: str) -> list[Piece]:
     for count, (period, a, b) in enumerate(_periods(start, end, unit, zone_of(zone))):
         if count >= PERIODS_MAX:
             raise BadPeriod(f"the time asked for has more than {PERIODS_MAX} parts")
-        found += [Piece(period, *part) for part in _cut(a, b)]
+        found += [Piece(period, *part) for part in _cut(a, b, tuple(built.items()))]
     return found
 
 
@@ -97,27 +102,30 @@ def _midnight(local: datetime, zone: ZoneInfo, *, first: bool = False) -> int:
     return at - at % QUARTER_MS
 
 
-def _cut(start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Quarters up to a day of UTC, days up to a month, months, and down again."""
-    day_start, day_end = start + -start % DAY_MS, end - end % DAY_MS
-    if day_start >= day_end:
-        yield "quarter", start, end
+def _cut(start: int, end: int, spans: tuple[tuple[str, int], ...]) -> Iterator[tuple[str, int, int]]:
+    """The longest of these spans that lie within and are there, and shorter ones before and after them."""
+    (span, built), *shorter = spans
+    first, last = (start, end) if not shorter else (_up(span, start), min(_down(span, end), built))
+    if first >= last:
+        yield from _cut(start, end, tuple(shorter))
         return
-    if start < day_start:
-        yield "quarter", start, day_start
-    yield from _days(day_start, day_end)
-    if day_end < end:
-        yield "quarter", day_end, end
+    if start < first:
+        yield from _cut(start, first, tuple(shorter))
+    yield span, first, last
+    if last < end:
+        yield from _cut(last, end, tuple(shorter))
 
 
-def _days(start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    month_start = month(start) if month(start) == start else month(month(start) + 32 * DAY_MS)
-    month_end = month(end)
-    if month_start >= month_end:
-        yield "day", start, end
-        return
-    if start < month_start:
-        yield "day", start, month_start
-    yield "month", month_start, month_end
-    if month_end < end:
-        yield "day", month_end, end
+def _down(span: str, at: int) -> int:
+    """The beginning of the span a moment lies in."""
+    return begins(span, quarter(at), month(at))
+
+
+def _up(span: str, at: int) -> int:
+    """The first beginning of a span that is not before a moment."""
+    begin = _down(span, at)
+    return begin if begin == at else _down(span, begin + _LONGEST[span])
+
+
+_LONGEST: Final = {**LENGTHS, "month": 31 * DAY_MS, "week": WEEK_MS}
+"""From the beginning of a span to somewhere in the next."""

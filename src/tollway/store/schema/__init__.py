@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tollway.store.schema.books import job, mark, proof_sum, rolled_refund, rollup, rollup_sum, seal
+from tollway.store.schema.books import (
+    job,
+    mark,
+    proof_sum,
+    rolled_refund,
+    rollup,
+    rollup_place,
+    rollup_sum,
+    seal,
+)
 from tollway.store.schema.columns import metadata
 from tollway.store.schema.discounts import discount
 from tollway.store.schema.grants import (
@@ -12,6 +21,7 @@ from tollway.store.schema.grants import (
     low_balance,
     model_cap,
     money_event,
+    own_cap,
     project_budget,
 )
 from tollway.store.schema.idempotency import idempotency
@@ -63,6 +73,7 @@ __all__ = (
     "model_alias",
     "model_cap",
     "money_event",
+    "own_cap",
     "price_version",
     "project",
     "project_budget",
@@ -72,6 +83,7 @@ __all__ = (
     "revision",
     "rolled_refund",
     "rollup",
+    "rollup_place",
     "rollup_sum",
     "route",
     "seal",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint, text
 
 from tollway.store.schema.columns import BigInt, metadata, number, words
 
@@ -15,9 +15,13 @@ def _begins() -> Column[int]:
     return Column("bucket", BigInt, primary_key=True, autoincrement=False)
 
 
-def _dimensions() -> tuple[Column[str], ...]:
-    """Who paid for what, and where it went; '' where a call had none, or where the row is of all of them."""
-    return tuple(_id(name) for name in ("account_id", "project_id", "key_id", "model", "channel_id"))
+def _place() -> Column[int]:
+    return Column("place", BigInt, primary_key=True, autoincrement=False)
+
+
+def _one_of(column: str, *values: str) -> str:
+    """A condition in the form that SQLite checks at once: for IN it would make a table of the values for every row."""
+    return " OR ".join(f"{column} = '{value}'" for value in values)
 
 
 def _measures() -> tuple[Column[int], ...]:
@@ -36,32 +40,63 @@ def _measures() -> tuple[Column[int], ...]:
     )
 
 
+rollup_place = Table(
+    "rollup_place",
+    metadata,
+    Column("id", BigInt, primary_key=True, autoincrement=True),
+    words("account_id"),
+    words("project_id"),
+    words("key_id"),
+    words("model"),
+    words("channel_id"),
+    number("owner", null=True),
+    number("of_key", null=True),
+    number("of_model_channel", null=True),
+    number("of_key_model", null=True),
+    UniqueConstraint("account_id", "project_id", "key_id", "model", "channel_id"),
+    comment="who pays for what and where it goes, by number; '' where a call had none or where all are meant; "
+    "owner and of_...: the places of the account alone and of fewer dimensions, where somebody needed them",
+)
 rollup = Table(
     "rollup",
     metadata,
     _begins(),
     Column("kept", Integer, primary_key=True, autoincrement=False),
-    *_dimensions(),
+    _place(),
+    number("owner"),
     *_measures(),
     CheckConstraint("kept IN (0, 1)", name="kept"),
-    Index("ix_rollup_account", "account_id", "bucket"),
     comment="sums of quarter hours (by finished_at, UTC): kept 0 of the calls that are there, kept 1 of those deleted, and refunds",
     sqlite_with_rowid=False,
 )
 rollup_sum = Table(
     "rollup_sum",
     metadata,
-    Column("span", Text, CheckConstraint("span IN ('quarter','day','month')", name="span"), primary_key=True),
+    Column(
+        "span",
+        Text,
+        CheckConstraint(_one_of("span", "quarter", "hour", "watch", "day", "week", "month"), name="span"),
+        primary_key=True,
+    ),
     Column(
         "grain",
         Text,
-        CheckConstraint("grain IN ('all','key','model','channel','key_model','full')", name="grain"),
+        CheckConstraint(_one_of("grain", "model_channel", "key", "key_model", "full"), name="grain"),
         primary_key=True,
     ),
     _begins(),
-    *_dimensions(),
+    _place(),
+    number("owner"),
     *_measures(),
-    Index("ix_rollup_sum_account", "account_id", "span", "grain", "bucket"),
+    Index(
+        "ix_rollup_sum_owner",
+        "owner",
+        "span",
+        "grain",
+        "bucket",
+        sqlite_where=text("owner > 0"),
+        postgresql_where=text("owner > 0"),
+    ),
     comment="the same sums over longer spans (UTC) and fewer dimensions; changes with rollup, in its transactions",
     sqlite_with_rowid=False,
 )

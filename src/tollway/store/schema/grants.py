@@ -64,6 +64,15 @@ model_cap = Table(
     number("created_at"),
     comment="what one call of a key may cost at most, by model; * is every model without a cap of its own",
 )
+own_cap = Table(
+    "own_cap",
+    metadata,
+    Column("key_id", Text, ForeignKey("api_key.id"), primary_key=True),
+    Column("model", Text, primary_key=True),
+    number("amount", CheckConstraint("amount >= 0", name="amount")),
+    number("created_at"),
+    comment="the same, set by whoever holds the key: it narrows what the operator allows",
+)
 project_budget = Table(
     "project_budget",
     metadata,
@@ -90,11 +99,14 @@ money_event = Table(
     number("at"),
     words("details", default="{}"),
     number("sent_at", null=True),
+    number("seen_at", null=True),
+    words("seen_by", null=True),
+    Index("ix_money_event_account", "account_id", "at"),
     Index(
         "ix_money_event_unsent",
         "at",
         sqlite_where=text("sent_at IS NULL"),
         postgresql_where=text("sent_at IS NULL"),
     ),
-    comment="what accounts are to be told about their money; sent_at is null until somebody has told them",
+    comment="what accounts are to be told about their money; sent_at is null until somebody has told them, seen_at until somebody says they know",
 )

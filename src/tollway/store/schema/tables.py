@@ -236,6 +236,7 @@ hold = Table(
     number("created_at"),
     number("closed_at", null=True),
     number("project_budget", ForeignKey("ledger_account.id"), null=True),
+    number("refunded_over", CheckConstraint("refunded_over >= 0", name="refunded_over"), default=0),
     CheckConstraint("(state = 'settled') = (settled IS NOT NULL)", name="settled_state"),
     CheckConstraint("(state = 'held') = (closed_at IS NULL)", name="closed_state"),
     Index(
@@ -273,12 +274,16 @@ entry = Table(
     words("note", null=True),
     number("at"),
     CheckConstraint("debit <> credit", name="two_sides"),
-    Index("ix_entry_debit", "debit", "seq"),
+    # With what a page is narrowed down by and its balance is the sum of.
+    Index("ix_entry_debit", "debit", "seq", "at", "kind", "amount"),
     # The counter accounts are on one side of nearly every entry, and nobody pages through them.
     Index(
         "ix_entry_credit",
         "credit",
         "seq",
+        "at",
+        "kind",
+        "amount",
         sqlite_where=text("credit > 4"),
         postgresql_where=text("credit > 4"),
     ),

@@ -15,11 +15,12 @@ import sqlalchemy.exc
 from sqlalchemy import Connection, Engine, true
 
 from tollway.store import owners
-from tollway.store.base import Ledger, LedgerUnavailable
+from tollway.store.base import HoldRequest, Ledger, LedgerUnavailable, StoreError
 from tollway.store.ledger import QueuedLedger
 from tollway.store.lock import FolderLock
 from tollway.store.migrations import SCRIPTS, Scripts
 from tollway.store.pending import Pending
+from tollway.store.sqlite.ballast import Ballast
 from tollway.store.sqlite.connect import READERS, reading_engine
 from tollway.store.sqlite.prepare import prepare
 from tollway.store.sqlite.writer import Writer
@@ -30,19 +31,26 @@ FILE_NAME: Final = "tollway.db"
 
 
 class SqliteStore:
-    """A Store. `clock` gives Unix milliseconds; `owner` must be new for each process."""
+    """A Store. `clock` gives Unix milliseconds; `owner` must be new for each process; `ballast` is in bytes."""
 
     engine = "sqlite"
     ledger: Ledger
 
     def __init__(
-        self, folder: Path, owner: str, clock: Callable[[], int], scripts: Scripts = SCRIPTS
+        self,
+        folder: Path,
+        owner: str,
+        clock: Callable[[], int],
+        scripts: Scripts = SCRIPTS,
+        *,
+        ballast: int = 0,
     ) -> None:
         self._path = folder / FILE_NAME
         self._owner = owner
         self._clock = clock
         self._scripts = scripts
         self._lock = FolderLock(folder)
+        self._ballast = Ballast(folder, ballast)
         self._watchers = Watchers()
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
@@ -56,17 +64,33 @@ class SqliteStore:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.take()
         try:
-            await asyncio.to_thread(prepare, self._path, self._scripts, check=self._lock.unclean)
-            self._writer = Writer(self._path, self._owner)
+            await asyncio.to_thread(self._prepare)
+            self._writer = Writer(self._path, self._owner, self._ballast.give_up)
             self._readers = ThreadPoolExecutor(READERS, "tollway-reader")
             self._reading = reading_engine(self._path)
-            # The lock proves that no other process serves this file, so no open hold has an owner.
-            await self._sweep(true(), self._clock())
-            self._watchers.begin(await self._change(self._register))
+            try:
+                await self._take_over()
+            except LedgerUnavailable:
+                if not self._ballast.spent:
+                    raise
+                await self._take_over()
         except BaseException:
             await self._let_go(clean=False)
             raise
         self._beat = asyncio.create_task(self._keep_beating())
+
+    def _prepare(self) -> None:
+        try:
+            prepare(self._path, self._scripts, check=self._lock.unclean)
+        except StoreError as error:
+            if not self._ballast.give_up(error):
+                raise
+            prepare(self._path, self._scripts, check=self._lock.unclean)
+
+    async def _take_over(self) -> None:
+        # The lock proves that no other process serves this file, so no open hold has an owner.
+        await self._sweep(true(), self._clock())
+        self._watchers.begin(await self._change(self._register))
 
     def _register(self, conn: Connection) -> Revisions:
         owners.register(conn, self._owner, socket.gethostname(), os.getpid(), self._clock())
@@ -131,6 +155,8 @@ class SqliteStore:
     def _submit(self, one: Pending) -> None:
         if self._writer is None or self._closing:
             raise LedgerUnavailable("the store is not open")
+        if self._ballast.spent and isinstance(one.request, HoldRequest):
+            raise LedgerUnavailable("the disk is full; what room there is is for settlements")
         self._writer.submit(one)
 
     def watch(self, changed: Callable[[frozenset[str]], Any]) -> None:
@@ -154,6 +180,7 @@ class SqliteStore:
         while True:
             await asyncio.sleep(owners.HEARTBEAT_SECONDS)
             try:
+                await asyncio.to_thread(self._ballast.tend)
                 await self.heartbeat(self._clock())
             except LedgerUnavailable:
                 continue  # Nobody else may release our holds: the folder's lock is ours.

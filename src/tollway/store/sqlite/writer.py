@@ -62,8 +62,10 @@ class Staged:
 class Writer:
     """Owns the connection and the thread. `submit`, `job` and `close` are called on the event loop."""
 
-    def __init__(self, path: Path, owner: str) -> None:
+    def __init__(self, path: Path, owner: str, make_room: Callable[[BaseException], object]) -> None:
         self._path = path
+        self._make_room = make_room
+        """Told of every failure of the database before what failed is tried again."""
         self._owner = owner
         self._inbox: SimpleQueue[Staged | tuple[list[Pending], list[Job]] | None] = SimpleQueue()
         self._outbox: list[Pending] = []
@@ -217,6 +219,7 @@ class Writer:
         try:
             self._attempt(batch)
         except (sqlite3.Error, LedgerUnavailable) as error:
+            self._make_room(error)
             if self._sick:
                 self._refuse(batch, error)
                 return
@@ -317,6 +320,7 @@ class Writer:
         except (sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError) as error:
             raise IllegalOperation(str(error.orig)) from error
         except (sqlalchemy.exc.DBAPIError, sqlite3.Error) as error:
+            self._make_room(error)
             raise LedgerUnavailable(f"the database cannot commit: {getattr(error, 'orig', error)}") from error
 
     def _connection(self) -> sqlite3.Connection:
