@@ -133,7 +133,7 @@ ERRORS = [
     (
         ["key", "create", "--nmae", "x"],
         2,
-        "Error: --name is missing.\nDid you mean --name instead of --nmae?\nTry: tollway key create --help\n",
+        "Error: Unknown option: --nmae.\nDid you mean --name?\nTry: tollway key create --help\n",
     ),
     (
         ["key", "list", "more"],
@@ -171,6 +171,33 @@ ERRORS = [
         2,
         "Error: This cannot be undone, and nobody can be asked.\nThere is no terminal.\nTry: tollway channel remove sandbox --yes\n",
     ),
+    (
+        ["credits", "grant", "abc"],
+        2,
+        "Error: 'abc' is no amount.\nAn amount is a decimal number, such as 12.5.\n",
+    ),
+    (
+        ["key", "cap", "a", "sandbox-chat", "x"],
+        2,
+        "Error: 'x' is no amount.\nAn amount is a decimal number, such as 12.5, or none.\n",
+    ),
+    (
+        ["credits", "ledger", "--limit", "x"],
+        2,
+        'Error: Invalid value for --limit.\n"x" is no number.\nTry: tollway credits ledger --help\n',
+    ),
+    (
+        ["usage", "--tz", "Berlin"],
+        2,
+        "Error: This time zone is not known.\nThere is no time zone 'Berlin'; use a name such as Europe/Berlin.\nTry: --tz Europe/Berlin\n",
+    ),
+    (["key", "create", "--name", "a", "--budget", "abc"], 2, None),
+    (["credits", "alert", "low"], 2, None),
+    (["project", "budget", "default", "abc"], 2, None),
+    (["model", "discount", "abc", "--group", "g"], 2, None),
+    (["account", "suspend", "mian"], 3, None),
+    (["alert", "ack", "nope"], 3, None),
+    (["logs", "--outcome", "bad"], 2, None),
     (["key", "create", "--name", "a", "--expires-in", "soon"], 2, None),
     (["key", "limit", "a", "--rpm", "many"], 2, None),
     (["credits", "refund", "call_1"], 3, None),
@@ -238,11 +265,11 @@ def test_another_instances_key_is_exit_4(cli, monkeypatch):
     assert "another instance key" in result.err
 
 
-def test_a_foreign_database_is_refused_with_the_doctor(cli, data):
+def test_what_is_no_database_is_refused_with_what_helps(cli, data):
     (data / "tollway.db").write_bytes(b"not a database at all, but long enough to be read as one" * 100)
     result = cli("key", "list", code=1)
     assert result.err.startswith("Error: The database cannot be opened.")
-    assert "Try: tollway doctor" in result.err
+    assert "Try: Move it away or point --data elsewhere" in result.err
 
 
 # -- secrets -----------------------------------------------------------------------------------

@@ -74,6 +74,11 @@ def _foreign_database(data):
     (data / "tollway.db").write_bytes(b"this is no database, though it is long enough" * 100)
 
 
+def _another_applications_database(data):
+    (data / "tollway.db").unlink()
+    _sql(data, "CREATE TABLE theirs(x)")
+
+
 def _tampered_wallet(data):
     _sql(data, "UPDATE ledger_account SET credited = credited + 1 WHERE kind = 'wallet'")
 
@@ -102,7 +107,8 @@ def _sql(data, statement):
         (_open_folder, "permissions", "chmod 700"),
         (_open_key, "key file", "chmod 600"),
         (_lost_key, "database", "TOLLWAY_INSTANCE_KEY"),
-        (_foreign_database, "database", "backup"),
+        (_foreign_database, "database", "Move it away"),
+        (_another_applications_database, "database", "Point --data"),
         (_tampered_wallet, "ledger", "tollway credits verify"),
         (_no_price, "prices", "tollway model price bare"),
         (_foreign_seal, "credentials", "tollway channel remove c"),

@@ -28,9 +28,9 @@ def test_every_setting_is_documented_with_its_default():
     assert set(documented) == {field.name for field in msgspec.structs.fields(Settings)}
     for field in msgspec.structs.fields(Settings):
         default = field.default
-        shown = {True: "true", False: "false", "": ""}.get(
-            default, f"{default:g}" if isinstance(default, float) else str(default)
-        )
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        if isinstance(default, bool):
+            shown = shown.lower()
         assert documented[field.name].strip("` ") == shown, field.name
 
 

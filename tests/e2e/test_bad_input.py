@@ -6,6 +6,7 @@ The names are those of the list of cases the project promises to refuse.
 import asyncio
 import contextlib
 import json
+import zlib
 
 import pytest
 from tests.support import raw_http
@@ -167,7 +168,9 @@ HEADERS = {
     "B29 absent": ("Content-Type:", 415),
     "B29 text/plain": ("Content-Type: text/plain", 415),
     "B29 utf-7": ("Content-Type: application/json; charset=utf-7", 415),
-    "B30 gzip": ("Content-Encoding: gzip", 415),
+    "B30 not gzip": ("Content-Encoding: gzip", 400),
+    "B30 unknown coding": ("Content-Encoding: br", 415),
+    "B30 two codings": ("Content-Encoding: gzip, gzip", 415),
     "B47 idempotency key too long": ("Idempotency-Key: " + "k" * 256, 400),
 }
 
@@ -176,6 +179,13 @@ HEADERS = {
 @pytest.mark.parametrize(("line", "status"), HEADERS.values(), ids=HEADERS)
 async def test_headers_that_make_a_body_unreadable_are_refused(gateway, line, status):
     refusal(await send(gateway, http(gateway.key, body(), line)), status)
+
+
+@pytest.mark.usefixtures("untouched")
+async def test_b30_a_bomb_is_413(gateway):
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
+    refusal(await send(gateway, http(gateway.key, bomb, "Content-Encoding: gzip")), 413)
 
 
 @pytest.mark.usefixtures("untouched")

@@ -198,7 +198,7 @@ def test_strangers_may_ask_so_often_and_holders_of_keys_as_before(tmp_path):
 
 
 def test_an_estimate_bounds_the_hold_and_the_charge(priced):
-    key = account(priced, "bounding", "100")
+    key = account(priced, "bounding", "1000")
     for body in (chat(max_tokens=50), chat(max_tokens=50, n=2), chat("cr-long")):
         bound = estimate(priced, body, key)[2]["credits"]
         _, headers, _ = priced.post(body, key)

@@ -274,12 +274,11 @@ def test_h52_a_key_in_the_query_goes_nowhere(wild, upstream, behind):
 
 @NATIVE
 @pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
-def test_h52_a_compressed_body_is_read_or_refused_by_name(wild, dialect, coding, pack):
+def test_h52_a_compressed_body_is_read(wild, dialect, coding, pack):
     model = model_for(dialect, "chat")
     body = pack(json.dumps(body_of(dialect, model)).encode())
     headers = bearer(wild, **{"Content-Encoding": coding})
-    status, _, answer = send(wild, path_of(dialect, model, stream=False), body, headers)
-    assert status == 200 or (status == 415 and coding in json.dumps(answer))
+    assert send(wild, path_of(dialect, model, stream=False), body, headers)[0] == 200
 
 
 FORMS = {

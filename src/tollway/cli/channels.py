@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from tollway.cli.channel_options import pairs, removable, secret_of_new, timeouts, values
-from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.common import DEFAULT, Common, decimal, noun
 from tollway.cli.confirm import confirm
 from tollway.cli.credentials import read_secret
 from tollway.cli.faults import UPSTREAM
@@ -75,11 +75,9 @@ Models = Annotated[
         help="A model it serves, as public=upstream, one name for both, or auto: all it lists; repeatable."
     ),
 ]
-InputPrice = Annotated[
-    Decimal | None, Parameter(help="Credits per 10^6 input tokens of models that are new.")
-]
+InputPrice = Annotated[Decimal | None, decimal(help="Credits per 10^6 input tokens of models that are new.")]
 OutputPrice = Annotated[
-    Decimal | None, Parameter(help="Credits per 10^6 output tokens of models that are new.")
+    Decimal | None, decimal(help="Credits per 10^6 output tokens of models that are new.")
 ]
 Groups = Annotated[
     list[str] | None, Parameter(help="A group of keys that may use it (default: default); repeatable.")

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common, noun, seconds
+from tollway.cli.common import DEFAULT, Common, decimal, noun, seconds
 from tollway.cli.confirm import confirm
 from tollway.cli.output import Column, field, one, rows, say, when
 from tollway.cli.session import perform
@@ -38,7 +38,7 @@ BATCHES: Final = (
 
 @app.command
 def create(
-    amount: Annotated[Decimal, Parameter(help="Credits of each code.")],
+    amount: Annotated[Decimal, decimal(help="Credits of each code.")],
     /,
     *,
     count: Annotated[int | None, Parameter(help="How many codes (default: 1).")] = None,

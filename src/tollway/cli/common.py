@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token
 
-from tollway.cli.faults import CommandFailed
+from tollway.cli.faults import USAGE, CommandFailed, closed, denied
 
 if TYPE_CHECKING:
     from tollway.config import Settings
@@ -20,6 +22,29 @@ EVERYWHERE: Final = Group("Options of every command", sort_key=99)
 
 
 _flag: Final = partial(Parameter, show_default=False, negative=())
+
+
+def amount_of(text: str, more: str = "") -> Decimal:
+    """A decimal number as it was typed. Raises CommandFailed; `more` says what else it may be."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise CommandFailed(
+            f"{text!r} is no amount", f"An amount is a decimal number, such as 12.5{more}.", code=USAGE
+        ) from None
+
+
+def amount_or_none(text: str) -> Decimal | None:
+    """A decimal number, or "none" for None. Raises CommandFailed."""
+    return None if text.lower() == "none" else amount_of(text, ", or none")
+
+
+def _typed(_: Any, tokens: Sequence[Token]) -> Decimal:
+    return amount_of(tokens[0].value)
+
+
+decimal: Final = partial(Parameter, converter=_typed)
+"""The parameter of a decimal number: the parser's own conversion cannot say what is wrong with one."""
 
 
 @Parameter(name="*", group=EVERYWHERE)
@@ -74,6 +99,9 @@ def settings(common: Common, **more: Any) -> Settings:
     try:
         return load({**common.flags(), **more}, os.environ)
     except BadSettings as error:
+        folder = common.data or os.environ.get("TOLLWAY_DATA") or "tollway-data"
+        if closed(folder):
+            raise denied(folder) from None
         text = str(error)
         raise CommandFailed(
             f"{text[:1].upper()}{text[1:]}", "Nothing was started or changed.", "tollway config", code=2

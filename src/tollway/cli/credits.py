@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common, noun, seconds
+from tollway.cli.common import DEFAULT, Common, amount_or_none, decimal, noun, seconds
+from tollway.cli.estimate import estimate
 from tollway.cli.faults import FAILURE, OK
 from tollway.cli.output import Column, field, one, rows, say, when
 from tollway.cli.session import perform
@@ -18,9 +19,12 @@ app = noun(
     """
 tollway credits grant 1000 --note 'November'
 tollway credits balance
+tollway credits estimate gpt-5 --input-tokens 1200 --output-tokens 350
 tollway credits verify
 """,
 )
+
+app.command(estimate)
 
 Account = Annotated[str | None, Parameter(help="Whose wallet (default: main).")]
 Note = Annotated[str | None, Parameter(help="Why; kept in the ledger.")]
@@ -47,7 +51,7 @@ INVARIANTS: Final = (
 
 @app.command
 def grant(
-    amount: Annotated[Decimal, Parameter(help="Credits to grant.")],
+    amount: Annotated[Decimal, decimal(help="Credits to grant.")],
     /,
     *,
     account: Account = None,
@@ -125,7 +129,7 @@ def refund(
     /,
     *,
     amount: Annotated[
-        Decimal | None, Parameter(help="Credits to give back (default: all it was charged).")
+        Decimal | None, decimal(help="Credits to give back (default: all it was charged).")
     ] = None,
     note: Note = None,
     id: Id = None,  # noqa: A002 - the option's name
@@ -167,7 +171,7 @@ def redeem(
 
 @app.command
 def overdraft(
-    amount: Annotated[Decimal, Parameter(help="Credits the account may owe; 0 for none.")],
+    amount: Annotated[Decimal, decimal(help="Credits the account may owe; 0 for none.")],
     /,
     *,
     account: Account = None,
@@ -188,8 +192,7 @@ def alert(
     common: Common = DEFAULT,
 ) -> None:
     """Say in the log and in an event when a balance becomes low."""
-    wanted = {"account": account, "below": None if below.lower() == "none" else below}
-    found = perform(common, "credits.alert", **wanted)
+    found = perform(common, "credits.alert", account=account, below=amount_or_none(below))
     one(common, found, _rules(found))
 
 

@@ -39,15 +39,18 @@ _LOCAL: Final[tuple[Callable[[Settings], Finding], ...]] = (
 def doctor(
     *,
     channels: Annotated[bool, Parameter(help="Also send a tiny call through every enabled channel.")] = False,
+    full: Annotated[
+        bool, Parameter(help="Prove the whole ledger, which takes minutes where there are millions of calls.")
+    ] = False,
     common: Common = DEFAULT,
 ) -> int:
     """Check the machine, the data folder, the database, the ledger and the channels; exits 1 if one fails."""
     try:
         found = settings(common)
     except CommandFailed as error:
-        findings = [finding("settings", "failed", error.what, "tollway config")]
+        findings = [finding("settings", "failed", error.what, error.fix)]
     else:
-        findings = asyncio.run(_findings(found, channels=channels))
+        findings = asyncio.run(_findings(found, channels=channels, full=full))
     if common.format == "json":
         one(common, {"ok": not _failed(findings), "checks": findings}, ())
     else:
@@ -67,13 +70,13 @@ def _failed(findings: list[Finding]) -> list[Finding]:
     return [one_finding for one_finding in findings if one_finding["verdict"] == "failed"]
 
 
-async def _findings(found: Settings, *, channels: bool) -> list[Finding]:
+async def _findings(found: Settings, *, channels: bool, full: bool) -> list[Finding]:
     running = await _running(found)
     findings = [finding("settings", "ok", "all known, all possible")]
     findings += [check(found) for check in _LOCAL]
     findings.append(running)
     findings.append(await _port(found, running=running["verdict"] == "ok"))
-    inside = await _inside(found)
+    inside = await _inside(found, full=full)
     findings += inside
     if channels and all(
         one_finding["check"] != "database" or one_finding["verdict"] == "ok" for one_finding in inside
@@ -89,7 +92,7 @@ async def _running(found: Settings) -> Finding:
     with contextlib.suppress(ControlUnavailable, Refused):
         await ControlClient(Path(found.data)).perform("health.status", {})
         return finding("gateway", "ok", "running, and it answers on its control socket")
-    if await alive(found.host, found.port):
+    if await alive(found.host, found.port, tls=bool(found.tls_cert)):
         return finding("gateway", "ok", f"running, and it answers on {found.host}:{found.port}")
     return finding("gateway", "skipped", "not running", "tollway serve")
 
@@ -108,14 +111,14 @@ async def _port(found: Settings, *, running: bool) -> Finding:
     return finding("port", "ok", f"{found.host}:{found.port} is free")
 
 
-async def _inside(found: Settings) -> list[Finding]:
+async def _inside(found: Settings, *, full: bool) -> list[Finding]:
     """What the database can tell, or why it cannot be asked. Never makes a database."""
     from tollway.flows.admin.refusals import Refused
 
-    if not found.database_url and not (Path(found.data) / "tollway.db").is_file():
+    if not found.database_url and not (Path(found.data) / "tollway.db").exists():
         return [finding("database", "skipped", f"none in {found.data} yet", "tollway serve")]
     try:
-        inside: list[Finding] = await perform_with(found, "health.check", {})
+        inside: list[Finding] = await perform_with(found, "health.check", {"full": full})
         return inside
     except Refused as refused:
         what = refused.refusal
@@ -124,6 +127,8 @@ async def _inside(found: Settings) -> list[Finding]:
         fix = "Restore a backup, or use the version of Tollway that wrote it"
         if found.database_url:
             fix = "Start PostgreSQL, or correct TOLLWAY_DATABASE_URL"
+        if failed.fix != "tollway doctor":
+            fix = failed.fix
         return [finding("database", "failed", f"{failed.what}: {failed.why}", fix)]
 
 

@@ -53,7 +53,7 @@ def of_refusal(refused: Refused) -> CommandFailed:
 
 def of_usage(error: CycloptsError) -> CommandFailed:
     """The parser's complaint as a failure of the command, in our words where its own are odd."""
-    from cyclopts import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
+    from cyclopts import CoercionError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
     command = " ".join(("tollway", *(error.command_chain or ())))
     what, _, why = str(error).partition(". ")
@@ -63,9 +63,56 @@ def of_usage(error: CycloptsError) -> CommandFailed:
         meant = re.search(r"Did you mean [^?]*\?", str(error))
         what = f"{error.keyword} wants a value" if error.keyword else f"{error.argument.name} is missing"
         why = meant[0] if meant else ""
+    elif isinstance(error, CoercionError) and "unable to convert" in what:
+        what, why = (
+            what.partition(": unable")[0],
+            f"{what.partition('convert ')[2].partition(' into')[0]} is no number.",
+        )
     elif isinstance(error, UnusedCliTokensError):
         what, why = f"Unexpected: {' '.join(error.unused_tokens or ())}", "The command takes nothing more."
     return CommandFailed(what.rstrip("."), why.strip(), f"{command} --help", code=USAGE)
+
+
+def closed(folder: str) -> bool:
+    """Whether this user may not enter a folder, or one above it."""
+    import os
+    from pathlib import Path
+
+    try:
+        Path(folder).stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(folder, os.X_OK)
+
+
+def denied(folder: str) -> CommandFailed:
+    """The failure of a command that may not look into, or write to, a data folder."""
+    import os
+    import pwd
+    from pathlib import Path
+
+    def named(user: int) -> str:
+        try:
+            return pwd.getpwuid(user).pw_name
+        except KeyError:
+            return str(user)
+
+    me = named(os.getuid())
+    why, fix = (
+        f"This command runs as {me}.",
+        "The same command as the user whom the gateway runs as, or --data ANOTHER",
+    )
+    try:
+        owner = named(Path(folder).stat().st_uid)
+    except OSError:
+        pass
+    else:
+        if owner != me:
+            why = f"It belongs to {owner}, and this command runs as {me}."
+            fix = f"The same command as its owner (sudo -u {owner} tollway …), or --data ANOTHER"
+    return CommandFailed(f"This user may not use the data folder {folder}", why, fix, code=NOT_ALLOWED)
 
 
 def sentence(words: object) -> str:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common, given, noun, seconds
+from tollway.cli.common import DEFAULT, Common, amount_or_none, decimal, given, noun, seconds
 from tollway.cli.confirm import confirm
-from tollway.cli.faults import CommandFailed
+from tollway.cli.faults import OK, REFUSED, USAGE, CommandFailed
 from tollway.cli.output import Column, field, one, rows, say, secret, when
 from tollway.cli.session import ask, perform
 
@@ -39,6 +39,7 @@ def _limits(row: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+CHECKS: Final = (field("check"), field("verdict"), field("code"), field("detail"))
 COLUMNS: Final = (
     field("id"),
     field("name"),
@@ -53,8 +54,8 @@ COLUMNS: Final = (
 
 @app.command
 def create(  # noqa: PLR0913 - the options of one command
-    *,
     name: Annotated[str, Parameter(help="Its name, unique within the account.")],
+    *,
     project: Annotated[str | None, Parameter(help="Its project (default: default).")] = None,
     account: Annotated[str | None, Parameter(help="Who pays (default: main).")] = None,
     model: Annotated[
@@ -69,7 +70,7 @@ def create(  # noqa: PLR0913 - the options of one command
     rpm: Annotated[int | None, Parameter(help="Requests per minute.")] = None,
     tpm: Annotated[int | None, Parameter(help="Tokens per minute.")] = None,
     concurrency: Annotated[int | None, Parameter(help="Calls at the same time.")] = None,
-    budget: Annotated[Decimal | None, Parameter(help="Credits it may spend.")] = None,
+    budget: Annotated[Decimal | None, decimal(help="Credits it may spend.")] = None,
     budget_period: Annotated[
         Period | None, Parameter(help="When its budget starts anew (default: never).")
     ] = None,
@@ -137,14 +138,49 @@ def show(key: KeyRef, /, *, account: InAccount = None, common: Common = DEFAULT)
         ("tags", details["tags"]),
         ("calls", found["calls"]),
         ("spent", f"{found['spent']} credits"),
+        *(
+            (f"spent {words}", f"{found['usage'][name]} credits")
+            for words, name in (
+                ("today", "spent_today"),
+                ("this week", "spent_this_week"),
+                ("this month", "spent_this_month"),
+            )
+        ),
         ("last used", when(found["last_used_at"])),
     ]
-    facts += [(f"cap {model}", f"{amount} credits a call") for model, amount in found["caps"].items()]
-    facts += [
-        (f"budget {period['period'] or 'total'}", f"{period['spent']} of {period['limit']} credits")
-        for period in found["budget_periods"]
-    ]
+    for whose, budget in (("budget", found["budget"]), ("project budget", found["project_budget"])):
+        if budget is not None:
+            facts.append((whose, _budget(budget)))
+    for whose, caps in (("cap", found["caps"]), ("own cap", found["own_caps"])):
+        facts += [(f"{whose} {model}", f"{amount} credits a call") for model, amount in caps.items()]
     one(common, found, facts)
+
+
+def _budget(found: dict[str, Any]) -> str:
+    """A budget in its current period, in words."""
+    held = f", {found['held']} held" if found["held"] else ""
+    resets = f"; starts anew {when(found['resets_at'])}" if found["resets_at"] else ""
+    return f"{found['remaining']} of {found['limit']} credits left ({found['used']} used{held}){resets}"
+
+
+@app.command(name="test")
+def try_out(
+    key: KeyRef,
+    /,
+    *,
+    model: Annotated[str | None, Parameter(help="A model it is to call.")] = None,
+    ip: Annotated[str | None, Parameter(help="The address it is to call from.")] = None,
+    account: InAccount = None,
+    common: Common = DEFAULT,
+) -> int:
+    """Check what the gateway checks of each call; exits 5 if one would be refused."""
+    found = perform(common, "key.test", key=key, model=model, ip=ip, account=account)
+    if common.format in ("table", "csv"):
+        rows(common, found["checks"], CHECKS, empty="")
+    else:
+        one(common, found, ())
+    say(common, f"A call with {found['name']!r} would be {'let through' if found['ok'] else 'refused'}.")
+    return OK if found["ok"] else REFUSED
 
 
 @app.command
@@ -195,16 +231,21 @@ def cap(
     amount: Annotated[str, Parameter(help="Credits one call may cost at most, or none.")],
     /,
     *,
+    own: Annotated[bool, Parameter(help="The cap that the key's holder set, instead of yours.")] = False,
     account: InAccount = None,
     common: Common = DEFAULT,
 ) -> None:
     """Limit what one call may cost; dearer calls are refused."""
-    wanted = None if amount.lower() == "none" else _limit("cap", amount)
-    found = perform(common, "key.cap", key=key, model=model, amount=wanted, account=account)
+    wanted = amount_or_none(amount)
+    found = perform(common, "key.cap", key=key, model=model, amount=wanted, account=account, own=own or None)
     if common.format != "table":
         one(common, found, ())
-    caps = ", ".join(f"{name} {credits_} credits" for name, credits_ in found["caps"].items())
-    say(common, f"Caps of {found['name']!r} are now: {caps or 'none'}")
+    for whose, caps in (("Caps", found["caps"]), ("Caps its holder set", found["own_caps"])):
+        words = ", ".join(f"{name} {credits_} credits" for name, credits_ in caps.items())
+        say(
+            common,
+            f"{whose} of {found['name']!r} are now: {words or 'none'}" if caps or whose == "Caps" else "",
+        )
 
 
 @app.command
@@ -236,11 +277,13 @@ def _shown(common: Common, found: dict[str, Any], done: str, undo: str) -> None:
 
 
 def _limit(name: str, value: str) -> object:
+    if name == "budget":
+        return amount_or_none(value)
     if value.lower() == "none":
         return None
     try:
-        return Decimal(value) if name in ("budget", "cap") else int(value)
-    except (ValueError, ArithmeticError):
+        return int(value)
+    except ValueError:
         raise CommandFailed(
-            f"{value!r} is no limit", f"--{name} takes a number or none.", f"--{name} 60", code=2
+            f"{value!r} is no limit", f"--{name} takes a whole number or none.", f"--{name} 60", code=USAGE
         ) from None

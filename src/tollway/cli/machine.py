@@ -149,14 +149,15 @@ def address(found: Settings) -> Finding:
         local = ipaddress.ip_address(found.host).is_loopback
     except ValueError:
         local = found.host == "localhost"
-    if not local and not found.public_url.startswith("https://"):
+    scheme = "https" if found.tls_cert else "http"
+    if not local and scheme == "http" and not found.public_url.startswith("https://"):
         return finding(
             "address",
             "warning",
             f"{found.host} can be reached by others, and no https public_url is set",
-            "Put a TLS proxy in front and set TOLLWAY_PUBLIC_URL=https://…",
+            "Set tls_cert, or put a TLS proxy in front and set TOLLWAY_PUBLIC_URL=https://…",
         )
-    return finding("address", "ok", found.public_url or f"http://{found.host}:{found.port}")
+    return finding("address", "ok", found.public_url or f"{scheme}://{found.host}:{found.port}")
 
 
 def port_problem(host: str, port: int) -> str:

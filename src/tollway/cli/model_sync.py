@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common
+from tollway.cli.common import DEFAULT, Common, decimal
 from tollway.cli.confirm import confirm
 from tollway.cli.faults import USAGE, CommandFailed
 from tollway.cli.output import Column, field, one, rows, say, text
@@ -58,7 +58,7 @@ def sync(  # noqa: PLR0913 - the options of one command
         str | None, Parameter(help="Let this channel serve them; the public price is what they cost us.")
     ] = None,
     markup: Annotated[
-        Decimal | None, Parameter(metavar="PERCENT", help="Sell for so much more than the public price.")
+        Decimal | None, decimal(metavar="PERCENT", help="Sell for so much more than the public price.")
     ] = None,
     overwrite: Annotated[bool, Parameter(help="Also replace prices that were set by hand.")] = False,
     plan: Annotated[bool, Parameter(help="Only show what would change.")] = False,
@@ -108,7 +108,7 @@ def _sum(found: dict[str, Any]) -> str:
 
 
 def discount(
-    percent: Annotated[Decimal, Parameter(help="How much less they pay, in percent; 0 takes it away.")],
+    percent: Annotated[Decimal, decimal(help="How much less they pay, in percent; 0 takes it away.")],
     /,
     *,
     account: Annotated[str | None, Parameter(help="Whose calls are cheaper: an account.")] = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from tollway.cli import model_sync
-from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.common import DEFAULT, Common, decimal, noun
 from tollway.cli.faults import USAGE, CommandFailed
 from tollway.cli.output import Column, field, one, rows, say, text, when
 from tollway.cli.session import perform
@@ -30,8 +30,8 @@ app.command(model_sync.discount)
 app.command(model_sync.discounts)
 
 ModelRef = Annotated[str, Parameter(help="Its name or an alias.")]
-InputPrice = Annotated[Decimal | None, Parameter(help="Credits per 10^6 input tokens.")]
-OutputPrice = Annotated[Decimal | None, Parameter(help="Credits per 10^6 output tokens.")]
+InputPrice = Annotated[Decimal | None, decimal(help="Credits per 10^6 input tokens.")]
+OutputPrice = Annotated[Decimal | None, decimal(help="Credits per 10^6 output tokens.")]
 OtherRates = Annotated[
     list[str] | None,
     Parameter(

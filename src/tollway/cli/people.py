@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter
 
-from tollway.cli.common import DEFAULT, Common, noun
+from tollway.cli.common import DEFAULT, Common, amount_or_none, noun
 from tollway.cli.credentials import read_password
 from tollway.cli.output import Column, field, one, rows, say, when
 from tollway.cli.session import perform
 
+AccountRef = Annotated[str, Parameter(help="Its id or name.")]
 Period = Literal["total", "daily", "weekly", "monthly"]
 
 projects = noun(
@@ -81,7 +82,7 @@ def budget_project(
     common: Common = DEFAULT,
 ) -> None:
     """Limit what all keys of a project may spend together."""
-    wanted = None if amount.lower() == "none" else amount
+    wanted = amount_or_none(amount)
     found = perform(common, "project.budget", project=name, amount=wanted, period=period, account=account)
     facts = (
         ("project", found["name"]),
@@ -121,6 +122,28 @@ def create_account(
 def list_accounts(*, common: Common = DEFAULT) -> None:
     """List accounts with their balances in credits."""
     rows(common, perform(common, "account.list"), ACCOUNTS, empty="No accounts.")
+
+
+@accounts.command(name="suspend")
+def suspend_account(account: AccountRef, /, *, common: Common = DEFAULT) -> None:
+    """Make every key of an account answer 403 until it is resumed; calls under way finish."""
+    found = perform(common, "account.suspend", account=account)
+    _shown(
+        common, found, f"Suspended the account {found['name']!r}.", f"tollway account resume {found['id']}"
+    )
+
+
+@accounts.command(name="resume")
+def resume_account(account: AccountRef, /, *, common: Common = DEFAULT) -> None:
+    """Let the keys of a suspended account work again."""
+    found = perform(common, "account.resume", account=account)
+    _shown(common, found, f"Resumed the account {found['name']!r}.", f"tollway account suspend {found['id']}")
+
+
+def _shown(common: Common, found: dict[str, Any], done: str, undo: str) -> None:
+    if common.format != "table":
+        one(common, found, (), columns=ACCOUNTS)
+    say(common, done, f"Undo: {undo}")
 
 
 @admins.command(name="create")

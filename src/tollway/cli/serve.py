@@ -21,10 +21,15 @@ def serve(
     *,
     host: Annotated[str | None, Parameter(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, Parameter(help="Port to listen on (default: 8800).")] = None,
+    tls_cert: Annotated[str | None, Parameter(metavar="FILE", help="Certificate chain: serve HTTPS.")] = None,
+    tls_key: Annotated[
+        str | None, Parameter(metavar="FILE", help="Its key, where that is not in it.")
+    ] = None,
+    workers: Annotated[int | None, Parameter(help="Processes that serve; needs PostgreSQL.")] = None,
     common: Common = DEFAULT,
 ) -> int:
     """Start the gateway. On an empty data folder it makes an account, a key and a sandbox to try it with."""
-    found = settings(common, host=host, port=port)
+    found = settings(common, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, workers=workers)
     if not 0 <= found.port <= 65_535:
         raise CommandFailed(
             f"{found.port} is no port", "A port is 0 to 65535; 0 takes any free one.", "--port 8800", code=2

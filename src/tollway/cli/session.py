@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tollway.cli.common import Common, given, settings
-from tollway.cli.faults import CommandFailed, of_refusal, sentence
+from tollway.cli.faults import CommandFailed, denied, of_refusal, sentence
 
 if TYPE_CHECKING:
     from tollway.config import Settings
@@ -94,7 +94,7 @@ async def opened(found: Settings, *, probing: bool = False) -> AsyncIterator[Adm
     from tollway.flows.admin.access import open_admin
     from tollway.flows.admin.bootstrap import bootstrap
     from tollway.flows.clock import now_ms
-    from tollway.store.base import DatabaseInUse, StoreError
+    from tollway.store.base import DatabaseInUse, StoreError, UnknownSchema
     from tollway.store.factory import open_store
 
     _make_folder(found)
@@ -103,6 +103,12 @@ async def opened(found: Settings, *, probing: bool = False) -> AsyncIterator[Adm
         await store.open()
     except DatabaseInUse as error:
         raise _InUse(str(error)) from None
+    except PermissionError:
+        raise denied(found.data) from None
+    except UnknownSchema as error:
+        why, _, fix = str(error).rpartition("; ")
+        fix = f"{fix[:1].upper()}{fix[1:]}"
+        raise CommandFailed("The database cannot be opened", sentence(why), fix) from None
     except (StoreError, OSError) as error:
         raise CommandFailed("The database cannot be opened", sentence(error), "tollway doctor") from None
     try:

@@ -16,6 +16,8 @@ from tollway.cli.output import one, say
 from tollway.cli.tree import START
 
 if TYPE_CHECKING:
+    import ssl
+
     from tollway.config import Settings
 
 SECONDS: Final = 2.0
@@ -62,16 +64,17 @@ async def _state(found: Settings) -> dict[str, Any] | None:
     with contextlib.suppress(ControlUnavailable, Refused):
         state: dict[str, Any] = await ControlClient(Path(found.data)).perform("health.status", {})
         return state
-    if found.database_url and await alive(found.host, found.port):
-        return {"address": f"http://{found.host}:{found.port}", "engine": "postgresql"}
+    if found.database_url and await alive(found.host, found.port, tls=bool(found.tls_cert)):
+        scheme = "https" if found.tls_cert else "http"
+        return {"address": f"{scheme}://{found.host}:{found.port}", "engine": "postgresql"}
     return None
 
 
-async def alive(host: str, port: int) -> bool:
-    """Whether something at this address answers GET /livez with 200."""
+async def alive(host: str, port: int, *, tls: bool = False) -> bool:
+    """Whether something at this address answers GET /livez with 200; with `tls` whatever its certificate says."""
     try:
         async with asyncio.timeout(SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port, ssl=_unverified() if tls else None)
             try:
                 writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 await writer.drain()
@@ -81,3 +84,13 @@ async def alive(host: str, port: int) -> bool:
     except (OSError, TimeoutError, ValueError):
         return False
     return line.split()[1:2] == [b"200"]
+
+
+def _unverified() -> ssl.SSLContext:
+    import ssl
+
+    # Nothing secret is sent, and the certificate names the public host, not the address that is asked here.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

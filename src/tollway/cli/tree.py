@@ -19,8 +19,11 @@ COMMANDS: Final = (
     Command("channel", "tollway.cli.channels:app", "Connect upstreams, test them, switch them on and off"),
     Command("model", "tollway.cli.models:app", "Name, price and alias public models"),
     Command("credits", "tollway.cli.credits:app", "Grant credits, read balances, prove the ledger"),
+    Command("usage", "tollway.cli.usage:usage", "Show calls, tokens and credits by day, key, model and more"),
+    Command("logs", "tollway.cli.logs:logs", "List calls, newest first, or follow them"),
     Command("explain", "tollway.cli.explain:explain", "Say what a call cost, and why"),
     Command("job", "tollway.cli.jobs:app", "See what is done in the background, and do it now"),
+    Command("alert", "tollway.cli.alerts:app", "See low balances, and say that you know"),
     Command("code", "tollway.cli.codes:app", "Make redemption codes"),
     Command("project", "tollway.cli.people:projects", "Make and list projects"),
     Command("account", "tollway.cli.people:accounts", "Make and list accounts"),
@@ -32,7 +35,9 @@ COMMANDS: Final = (
     Command("version", "tollway.cli.status:version", "Print the version"),
 )
 
-NOUNS: Final = frozenset({"key", "channel", "model", "credits", "code", "job", "project", "account", "admin"})
+NOUNS: Final = frozenset(
+    {"key", "channel", "model", "credits", "alert", "code", "job", "project", "account", "admin"}
+)
 """The commands that are followed by a verb."""
 
 VALUE_OPTIONS: Final = frozenset({"--data", "--database-url", "-o", "--output"})

@@ -30,13 +30,18 @@ _PROVIDERS: Final = {
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
-    """What there is to say. `key`: the first key, on the first start only. `opening`: micro-credits granted."""
+    """What there is to say. `key`: the first key, on the first start only. `opening`: micro-credits granted.
+
+    `workers`: processes that serve; `shared`: whether they count limits together.
+    """
 
     base_url: str
     key: str | None
     opening: int
     data: str
     provider_keys: tuple[str, ...]
+    workers: int = 1
+    shared: bool = False
 
 
 def screen(welcome: Welcome) -> str:
@@ -48,6 +53,8 @@ def screen(welcome: Welcome) -> str:
         f"  Base URL   {welcome.base_url}/v1",
         f"             {welcome.base_url} for Anthropic's and Google's SDKs",
     ]
+    if welcome.workers > 1:
+        lines += _workers(welcome)
     if welcome.key is not None:
         lines += [
             f"  API key    {welcome.key}",
@@ -72,6 +79,15 @@ def screen(welcome: Welcome) -> str:
             *offers,
         ]
     return "\n".join([*lines, "", "  Ctrl+C stops it.", ""])
+
+
+def _workers(welcome: Welcome) -> list[str]:
+    if welcome.shared:
+        return [f"  Workers    {welcome.workers}, which count limits together through Redis"]
+    return [
+        f"  Workers    {welcome.workers}, which count limits each for itself: a key may get up to {welcome.workers} times",
+        "             what it is allowed. With redis_url they count together.",
+    ]
 
 
 def _offer(variable: str) -> list[str]:

@@ -25,6 +25,7 @@ from tollway.store.ledger_pages import Asked
 log: Final = logging.getLogger("tollway.credits")
 
 EXPIRE_BATCH: Final = 100
+ALERTS_SHOWN: Final = 20
 KINDS: Final = ("grant", "topup", "settle", "overage", "refund", "adjust", "expire")
 
 
@@ -35,10 +36,21 @@ class ExpiringView(Struct, frozen=True, kw_only=True):
     expires_at: int
 
 
+class AlertView(Struct, frozen=True, kw_only=True):
+    """An event about a balance. `kind`: "balance.low" or "balance.restored"; credits as they were then."""
+
+    id: str
+    kind: str
+    at: int
+    available: Decimal
+    below: Decimal
+
+
 class CreditsView(Struct, frozen=True, kw_only=True):
     """An account's wallet. `available` = balance + overdraft - held; `balance` = credited - debited.
 
-    `low`: whether less than `low_below` is available. `data`: the names OpenRouter's clients read.
+    `low`: whether less than `low_below` is available, `low_since`: when that was first noticed (Unix ms).
+    `alerts`: what was noticed and nobody has acknowledged, newest first. `data`: the names OpenRouter's clients read.
     """
 
     object: str = "credits"
@@ -53,6 +65,8 @@ class CreditsView(Struct, frozen=True, kw_only=True):
     debited: Decimal
     low: bool
     low_below: Decimal | None
+    low_since: int | None
+    alerts: tuple[AlertView, ...]
     expiring: tuple[ExpiringView, ...]
     data: dict[str, Decimal]
 
@@ -103,7 +117,10 @@ class UseView(Struct, frozen=True, kw_only=True):
 
 
 class KeyView(Struct, frozen=True, kw_only=True):
-    """A key as its holder sees it. `models` and `networks` empty: all. `caps`: credits one call may cost, by model."""
+    """A key as its holder sees it. `models` and `networks` empty: all.
+
+    `caps`: credits one call may cost, by model, as the operator set them; `own_caps`: as the holder did.
+    """
 
     object: str = "key"
     id: str
@@ -119,6 +136,7 @@ class KeyView(Struct, frozen=True, kw_only=True):
     budget: BudgetView | None
     project_budget: BudgetView | None
     caps: dict[str, Decimal]
+    own_caps: dict[str, Decimal]
     usage: UseView
     expires_at: int | None
     created_at: int
@@ -144,6 +162,7 @@ def _overview(conn: Connection, key: Key) -> CreditsView:
     found = wallets.balance(conn, key.wallet) or Balance(0, 0, 0)
     watch = alerts.watched(conn, key.wallet)
     lots = grants.of_wallet(conn, key.wallet)
+    noted = alerts.events(conn, account_id=key.account_id, seen=False, limit=ALERTS_SHOWN)
     return CreditsView(
         account_id=key.account_id,
         balance=credits_of(found.credited - found.debited),
@@ -154,8 +173,21 @@ def _overview(conn: Connection, key: Key) -> CreditsView:
         debited=credits_of(found.debited),
         low=watch is not None and found.available < watch.below,
         low_below=None if watch is None else credits_of(watch.below),
+        low_since=None if watch is None else watch.since,
+        alerts=tuple(alert_view(one) for one in noted),
         expiring=tuple(ExpiringView(credits=credits_of(lot.left), expires_at=lot.expires_at) for lot in lots),
         data={"total_credits": credits_of(found.credited), "total_usage": credits_of(found.debited)},
+    )
+
+
+def alert_view(event: alerts.Event) -> AlertView:
+    """An event as people read it."""
+    return AlertView(
+        id=event.id,
+        kind=event.kind,
+        at=event.at,
+        available=credits_of(event.details["available"]),
+        below=credits_of(event.details["below"]),
     )
 
 
@@ -192,7 +224,7 @@ async def about_key(store: Store, key: Key, now: int) -> KeyView:
 def _about_key(conn: Connection, key: Key, now: int) -> KeyView:
     budget = budget_of(conn, key.id, key.budget, key.budget_period, now)
     together = budget_of(conn, key.project_id, key.project_budget, key.project_period, now)
-    use = _use(conn, key, now)
+    use = use_of(conn, key, now)
     return KeyView(
         id=key.id,
         name=key.name,
@@ -211,6 +243,7 @@ def _about_key(conn: Connection, key: Key, now: int) -> KeyView:
         budget=budget,
         project_budget=together,
         caps={model: credits_of(amount) for model, amount in key.caps},
+        own_caps={model: credits_of(amount) for model, amount in key.own_caps},
         usage=use,
         expires_at=key.expires_at,
         created_at=key.created_at,
@@ -245,7 +278,9 @@ def budget_of(conn: Connection, owner: str, limit: int | None, kind: str, now: i
     )
 
 
-def _use(conn: Connection, key: Key, now: int) -> UseView:
+def use_of(conn: Connection, key: Key, now: int) -> UseView:
+    """What a key did, to the last call."""
+
     def spent(period: str) -> Decimal:
         return credits_of(key_use.since(conn, key.id, period_start(period, now), now).charged)
 

@@ -63,7 +63,11 @@ def rates(prices: dict[str, Decimal]) -> dict[str, int]:
             invalid(f"The rate {key!r} is given twice", "A price has one rate for each key.")
         found[key] = _rate(price, meter, written)
     if not found:
-        invalid("The price is empty", "A price names at least one meter.", "--input 3000 --output 15000")
+        invalid(
+            "The price is empty",
+            "A price names at least one meter.",
+            "--input-price 3000 --output-price 15000",
+        )
     try:
         check_rates(found)
     except ValueError as error:

@@ -190,13 +190,11 @@ def _refund(change: Change, request: Refund) -> Refunded:
     conn = change.conn
     hold = wallets.hold(conn, request.call)
     if hold is None:
-        raise Refused(
-            "not_found", f"No call {request.call!r}", "No hold has this id.", "tollway credits ledger"
-        )
-    left = (hold.settled or 0) - hold.refunded
+        raise Refused("not_found", f"No call {request.call!r}", "No hold has this id.", "tollway logs")
+    left = hold.charged - hold.refunded
     amount = left if request.amount is None else amounts.positive(request.amount, "a refund")
     if amount > left or left == 0:
-        charged, refunded = amounts.shown(hold.settled or 0), amounts.shown(hold.refunded)
+        charged, refunded = amounts.shown(hold.charged), amounts.shown(hold.refunded)
         raise Refused(
             "refused",
             f"The call {request.call} cannot be refunded {amounts.shown(amount or left)} credits",
@@ -219,7 +217,7 @@ def _refund(change: Change, request: Refund) -> Refunded:
         id=transfer.id,
         call=hold.id,
         amount=amounts.shown(amount),
-        left=amounts.shown((after.settled or 0) - after.refunded),
+        left=amounts.shown(after.charged - after.refunded),
         balance=_balance(conn, account),
     )
 

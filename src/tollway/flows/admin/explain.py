@@ -54,7 +54,7 @@ def _explain(conn: Connection, call_id: str) -> Explanation:
             f"No call {call_id[:80]!r}",
             "Neither a record nor a hold has this id. A call refused before credits were held leaves none, "
             "and detail is deleted after its retention.",
-            "tollway credits ledger",
+            "tollway logs",
         )
     if found.call is None:
         return _without_record(call_id, found)

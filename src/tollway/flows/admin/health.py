@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
-from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import Connection, text
 
 from tollway import __version__
 from tollway.core.routing.models import Catalogue
-from tollway.flows.admin import amounts, credit, names
+from tollway.flows.admin import amounts, books, names
+from tollway.flows.admin.books import Finding
 from tollway.flows.admin.context import Admin
 from tollway.flows.admin.people import Nothing
 from tollway.store import accounts, models, wallets
 from tollway.upstream.channels import SANDBOX_URL
 from tollway.upstream.secrets import SealBroken
-
-Verdict = Literal["ok", "warning", "failed", "skipped"]
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """One thing looked at. `fix`: a command or change that helps, "" where nothing is wrong."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    fix: str = ""
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -41,12 +30,18 @@ class Status(Struct, frozen=True, kw_only=True):
     available: Decimal
 
 
-async def check(admin: Admin, _: Nothing) -> list[Finding]:
+class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How thoroughly to look. `full`: prove the whole ledger, not only what is new since the last proof."""
+
+    full: bool = False
+
+
+async def check(admin: Admin, request: Check) -> list[Finding]:
     """Look at the database, its ledger, prices, channels, credentials, administrators and clock."""
     catalogue = await admin.read(models.catalogue)
     return [
         await _database(admin),
-        await _ledger(admin),
+        await books.look(admin, full=request.full),
         _instance_key(admin),
         _sealed(admin, catalogue),
         _prices(catalogue),
@@ -96,19 +91,6 @@ async def _database(admin: Admin) -> Finding:
         )
     )
     return Finding(check="database", verdict="ok", detail=f"{engine} {version}, its schema is current")
-
-
-async def _ledger(admin: Admin) -> Finding:
-    proof = await credit.verify(admin, Nothing())
-    broken = [one.name for one in proof.invariants if not one.ok]
-    if broken:
-        return Finding(
-            check="ledger",
-            verdict="failed",
-            detail=f"broken: {', '.join(broken)}",
-            fix="tollway credits verify",
-        )
-    return Finding(check="ledger", verdict="ok", detail=f"{len(proof.invariants)} invariants hold")
 
 
 def _instance_key(admin: Admin) -> Finding:

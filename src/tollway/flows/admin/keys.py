@@ -11,11 +11,12 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from tollway.core.access import keys as key_rules
+from tollway.flows import credits as money
 from tollway.flows.admin import amounts, names
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import find_account, find_project
 from tollway.flows.admin.refusals import Refused, invalid, unknown
-from tollway.store import calls, caps, keys, wallets
+from tollway.store import caps, keys, wallets
 
 OVERLAP_MAX: Final = 30 * 24 * 3600
 COUNT_MAX: Final = 10**12
@@ -118,7 +119,11 @@ class KeyPeriod(Struct, frozen=True, kw_only=True):
 
 
 class KeyReport(Struct, frozen=True, kw_only=True):
-    """A key with what it has been used for. `spent` is credits over its lifetime; `caps` by model, what one call may cost."""
+    """A key with what it has been used for. `spent` is credits over its lifetime.
+
+    `caps`, by model, is what one call may cost as the operator set it, `own_caps` as the key's holder did.
+    `usage`, `budget` and `project_budget` are those that `GET /v1/key` shows.
+    """
 
     details: KeyView
     calls: int
@@ -126,6 +131,10 @@ class KeyReport(Struct, frozen=True, kw_only=True):
     last_used_at: int | None
     budget_periods: tuple[KeyPeriod, ...]
     caps: dict[str, Decimal]
+    own_caps: dict[str, Decimal]
+    usage: money.UseView
+    budget: money.BudgetView | None
+    project_budget: money.BudgetView | None
 
 
 async def create(admin: Admin, request: CreateKey) -> MadeKey:
@@ -183,7 +192,8 @@ async def show(admin: Admin, request: OneKey) -> KeyReport:
 
     def query(conn: Connection) -> KeyReport:
         found = find(conn, request.key, request.account)
-        use = calls.use_of_key(conn, found.key.account_id, found.key.id)
+        key = keys.capped(conn, found.key)
+        use = money.use_of(conn, key, now)
         periods = tuple(
             KeyPeriod(
                 period=period,
@@ -191,15 +201,19 @@ async def show(admin: Admin, request: OneKey) -> KeyReport:
                 held=amounts.shown(balance.held),
                 limit=amounts.shown(balance.credited + balance.overdraft),
             )
-            for period, balance in wallets.budget_spent(conn, found.key.id)
+            for period, balance in wallets.budget_spent(conn, key.id)
         )
         return KeyReport(
             details=view(found, now),
             calls=use.calls,
-            spent=amounts.shown(use.charged),
+            spent=use.spent,
             last_used_at=use.last_used_at,
             budget_periods=periods,
-            caps={model: amounts.shown(amount) for model, amount in caps.of_key(conn, found.key.id)},
+            caps={model: amounts.shown(amount) for model, amount in key.caps},
+            own_caps={model: amounts.shown(amount) for model, amount in key.own_caps},
+            usage=use,
+            budget=money.budget_of(conn, key.id, key.budget, key.budget_period, now),
+            project_budget=money.budget_of(conn, key.project_id, key.project_budget, key.project_period, now),
         )
 
     return await admin.read(query)

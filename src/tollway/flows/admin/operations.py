@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tollway.flows.admin import (
+    alerts,
+    calls,
     caps,
     catalogue_sync,
     channel_changes,
@@ -16,6 +18,7 @@ from tollway.flows.admin import (
     connecting,
     credit,
     discounts,
+    estimates,
     explain,
     health,
     jobs,
@@ -25,6 +28,7 @@ from tollway.flows.admin import (
     project_budgets,
     serving,
     upstreams,
+    usage,
     wallets,
 )
 from tollway.flows.admin.context import Admin
@@ -42,8 +46,13 @@ class Operation(NamedTuple):
 OPERATIONS: Final[dict[str, Operation]] = {
     "account.create": Operation(people.CreateAccount, people.create_account),
     "account.list": Operation(people.Nothing, people.list_accounts),
+    "account.resume": Operation(people.OneAccount, people.resume_account),
+    "account.suspend": Operation(people.OneAccount, people.suspend_account),
     "admin.create": Operation(people.CreateAdmin, people.create_admin),
+    "alert.ack": Operation(alerts.SeeAlert, alerts.acknowledge),
+    "alert.list": Operation(alerts.ListAlerts, alerts.listed),
     "call.explain": Operation(explain.ExplainCall, explain.explain),
+    "call.list": Operation(calls.ListCalls, calls.listed),
     "channel.add": Operation(connecting.AddChannel, channels.add),
     "channel.disable": Operation(channels.OneChannel, channels.disable),
     "channel.discover": Operation(channels.OneChannel, upstreams.discover),
@@ -61,13 +70,14 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "code.void": Operation(codes.OneBatch, codes.void),
     "credits.alert": Operation(wallets.WatchBalance, wallets.watch),
     "credits.balance": Operation(credit.OneWallet, credit.balance),
+    "credits.estimate": Operation(estimates.AskEstimate, estimates.estimate),
     "credits.grant": Operation(credit.Grant, credit.grant),
     "credits.ledger": Operation(credit.LedgerPage, credit.ledger),
     "credits.overdraft": Operation(wallets.SetOverdraft, wallets.overdraft),
     "credits.redeem": Operation(codes.RedeemCode, codes.redeem),
     "credits.refund": Operation(credit.Refund, credit.refund),
     "credits.verify": Operation(people.Nothing, credit.verify),
-    "health.check": Operation(people.Nothing, health.check),
+    "health.check": Operation(health.Check, health.check),
     "health.status": Operation(people.Nothing, health.status),
     "job.history": Operation(jobs.JobHistory, jobs.history),
     "job.list": Operation(people.Nothing, jobs.listed),
@@ -81,6 +91,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "key.revoke": Operation(keys.OneKey, keys.revoke),
     "key.rotate": Operation(keys.RotateKey, keys.rotate),
     "key.show": Operation(keys.OneKey, keys.show),
+    "key.test": Operation(estimates.TryKey, estimates.try_key),
     "model.add": Operation(models.AddModel, models.add),
     "model.alias": Operation(models.AliasModel, models.alias),
     "model.disable": Operation(models.OneModel, models.disable),
@@ -95,6 +106,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "project.budget": Operation(project_budgets.BudgetProject, project_budgets.budget),
     "project.create": Operation(people.CreateProject, people.create_project),
     "project.list": Operation(people.ListProjects, people.list_projects),
+    "usage.show": Operation(usage.AskUsage, usage.show),
 }
 
 

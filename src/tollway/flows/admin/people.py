@@ -26,6 +26,12 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """The request of an operation that takes no arguments."""
 
 
+class OneAccount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An account, by id or name."""
+
+    account: str
+
+
 class AccountView(Struct, frozen=True, kw_only=True):
     """An account with its wallet, in credits."""
 
@@ -102,6 +108,27 @@ async def create_account(admin: Admin, request: CreateAccount) -> AccountView:
 async def list_accounts(admin: Admin, _: Nothing) -> list[AccountView]:
     """Every account with its balance."""
     return await admin.read(lambda conn: [_account_view(conn, one) for one in accounts.accounts(conn)])
+
+
+async def suspend_account(admin: Admin, request: OneAccount) -> AccountView:
+    """Make every key of an account answer 403 until it is resumed."""
+    return await _set_account(admin, request.account, "suspended")
+
+
+async def resume_account(admin: Admin, request: OneAccount) -> AccountView:
+    """Let the keys of a suspended account work again."""
+    return await _set_account(admin, request.account, "active")
+
+
+async def _set_account(admin: Admin, reference: str, status: str) -> AccountView:
+    def work(change: Change) -> AccountView:
+        found = find_account(change.conn, reference)
+        if found.status != status:
+            accounts.set_account_status(change.conn, found.id, status)
+            change.note(f"account.{status}", found.id, {"status": found.status}, {"status": status})
+        return _account_view(change.conn, find_account(change.conn, found.id))
+
+    return await admin.change(work)
 
 
 async def create_project(admin: Admin, request: CreateProject) -> ProjectView:
