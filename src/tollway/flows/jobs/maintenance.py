@@ -26,13 +26,13 @@ CALLS_MAX: Final = 4000
 """Calls summed in one transaction: the more, the less each costs, because they share rows."""
 ROWS: Final = 2000
 """Rows of sums written in one transaction."""
-WRITE_S: Final = 0.04
+WRITE_S: Final = 0.025
 """How long a transaction that sums or deletes calls may take: after a longer one, the next is half as large."""
 PAUSE_S: Final = 0.002
 LAG_MS: Final = 10_000
 BUSY: Final = 200
 """So many calls in the last `LAG_MS` are summed by the next run, when none that finished among them can still come."""
-PRUNED_MAX: Final = 400
+PRUNED_MAX: Final = 200
 """Rows deleted in one transaction at most."""
 PRUNE_S: Final = 30.0
 """How long one run deletes at most; the next run goes on."""

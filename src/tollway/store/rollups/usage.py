@@ -112,13 +112,17 @@ def top(  # noqa: PLR0913 - one question, all but the connection and the number 
     found = [one for one in _first(conn, asked, question, most if unit else None).items() if any(one[1])]
     found = sorted(found, key=_rank) if most is None else heapq.nsmallest(most, found, key=_rank)
     # By position, because there may be tens of thousands.
-    where = [1 + grouped.index(column) if column in grouped else None for column in COLUMNS.values()]
+    columns = list(COLUMNS.values())
+    where = [columns.index(column) for column in grouped]
     return [Used(*_row(name, unit, where, totals)) for name, totals in found]
 
 
-def _row(name: tuple[Any, ...], unit: Unit | None, where: list[int | None], totals: Sums) -> tuple[Any, ...]:
-    """A row's fields in their order; `where`: the place of each dimension in its name."""
-    return (name[0] if unit else None, *(None if at is None else name[at] for at in where), *totals)
+def _row(name: tuple[Any, ...], unit: Unit | None, where: list[int], totals: Sums) -> tuple[Any, ...]:
+    """A row's fields in their order; `where`: which dimension each part of its name is."""
+    dimensions: list[str | None] = [None] * len(COLUMNS)
+    for at, value in zip(where, name[1:], strict=True):
+        dimensions[at] = value
+    return (name[0] if unit else None, *dimensions, *totals)
 
 
 _CHARGED: Final = MEASURES.index("charged")
@@ -173,13 +177,14 @@ def _summed(conn: Connection, asked: list[Piece], question: _Question) -> dict[t
     """Sums by (period, *grouped)."""
     values = {**question.only, "owner": question.owner} if question.owner is not None else question.only
     found: dict[tuple[Any, ...], Sums] = {}
-    width = 1 + len(question.grouped)
+    width, plain = 1 + len(question.grouped), conn.dialect.name == "sqlite"
     for itself in (True, False):
         part = [one for one in asked if (one.span == ITSELF) is itself]
         for at in range(0, len(part), PIECES):
             query = text(_query(itself, part[at : at + PIECES], question))
             for row in conn.execute(query, values):
-                name, totals = tuple(row[:width]), tuple(map(int, row[width:]))
+                # PostgreSQL's sums are decimals.
+                name, totals = row[:width], row[width:] if plain else tuple(map(int, row[width:]))
                 found[name] = plus(found[name], totals) if name in found else totals
     return found
 
