@@ -118,3 +118,19 @@ async def test_those_who_wait_behind_a_commit_that_hangs_are_never_sent(store: S
     finally:
         await conn.close()
     await books_balance(store)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_store_that_closes_as_it_hears_of_a_change_ends(
+    postgres_database: Callable[[], str], turns: int
+) -> None:
+    found = open_store(Settings(database_url=postgres_database()))
+    await found.open()
+    assert isinstance(found, PostgresStore)
+    for _ in range(10):
+        await asyncio.sleep(0)  # its watcher waits by now
+    found._heard.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE):
+        await found.close()

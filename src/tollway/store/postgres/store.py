@@ -227,8 +227,10 @@ class PostgresStore:
 
     async def _keep_watching(self) -> None:
         while True:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), POLL_SECONDS)
+            # Not `wait_for`, which loses a cancellation that comes together with what it waits for: closing would hang.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._heard.wait()
             self._heard.clear()
             with suppress(StoreError):
                 await self._look()
