@@ -167,6 +167,13 @@ async def test_a_tool_without_a_rate_is_left_out_where_others_are_offered_beside
         shown = await answered(found, offered)
         assert (shown.outcome, seen[0]["tools"], seen[0]["kept"]) == ("ok", [FUNCTIONS[dialect]], 1)
         assert any("earch" in one for one in shown.attempts[0].dropped)
+        # What is estimated for the same body is what was held for it.
+        tools = [OFFERED[dialect], FUNCTIONS[dialect]]
+        body = {"model": "m", "stream": False, **plain, "tools": tools, "kept": 1}
+        if dialect == "anthropic":
+            body["dialect"] = "messages"  # which without a system prompt looks like Chat
+        call = await found.call()
+        assert (await by_body(found.gate, call.key, body, call)).credits == shown.held
         await found.check()
 
 

@@ -112,8 +112,10 @@ async def by_body(gate: Gate, key: Key | None, body: dict[str, Any], call: Call)
     else:
         asked = _asked(body)
         model = await _model(gate, key, asked.model)
+        group = PUBLIC_GROUP if key is None else key.group
+        asked, _ = fees.shed(gate, asked, model, group)
         call.request = asked
-        terms = fees.terms(gate, asked, model, PUBLIC_GROUP if key is None else key.group)
+        terms = fees.terms(gate, asked, model, group)
         bound = estimate(
             asked.input_bound,
             asked.output_wanted,

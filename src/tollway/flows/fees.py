@@ -11,27 +11,26 @@ from tollway.core.dialects.checked import without_tools
 from tollway.core.routing.choose import serving
 from tollway.core.routing.models import Model
 from tollway.core.terms import PLAIN, Terms
-from tollway.flows.call import Call
 from tollway.flows.gate import Gate
 
 
-def shed(gate: Gate, call: Call) -> None:
-    """Leave out what an upstream would run for a fee that the price has no rate for.
+def shed(gate: Gate, asked: Asked, model: Model, group: str) -> tuple[Asked, tuple[str, ...]]:
+    """The request without what an upstream would run for a fee that the price has no rate for, and what that was.
 
     Coding agents offer such tools with every request, whether they need them or not: beside others
     they are left out, which is told. A request that is for such a tool is left as it is, and refused.
     """
-    asked, price = call.request, call.model.price
+    price = model.price
     if asked.terms is PLAIN or price is None:
-        return
+        return asked, ()
     rates = price.rates if isinstance(price.rates, Rates) else Rates(price.rates)
-    missing = unpriced(terms(gate, asked, call.model, call.key.group), rates)
+    missing = unpriced(terms(gate, asked, model, group), rates)
     lighter = without_tools(asked, frozenset(tool.name for tool in missing)) if missing else None
-    if lighter is not None:
-        call.request = lighter
-        call.shed = tuple(
-            f"{tool.field}.{tool.name}: the model's price has no rate for it" for tool in missing
-        )
+    if lighter is None:
+        return asked, ()
+    return lighter, tuple(
+        f"{tool.field}.{tool.name}: the model's price has no rate for it" for tool in missing
+    )
 
 
 def terms(gate: Gate, asked: Asked, model: Model, group: str) -> Terms:

@@ -60,7 +60,7 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     call.request = request
     call.model = await find_model(gate, call.key, request.model)
     _refuse_other_kind(call)
-    fees.shed(gate, call)
+    call.request, call.shed = fees.shed(gate, request, call.model, call.key.group)
     unfit = translate.unfit(gate, call)
     wanted = (request.output_wanted or 0) * request.choices
     likely = estimate_tokens(0, request.input_bound) + wanted

@@ -7,7 +7,7 @@ import pytest
 from tollway.core.billing.fees import TOOL_TOKENS, USES
 from tollway.core.billing.pricing import OUTPUT_UNKNOWN, estimate
 from tollway.core.billing.rates import Rates
-from tollway.core.dialects.checked import ask, read_chat
+from tollway.core.dialects.checked import ask, read_chat, without_tools
 from tollway.core.errors import GatewayError
 from tollway.core.routing.models import Model, Price
 from tollway.core.terms import PLAIN, Tool
@@ -236,3 +236,19 @@ def test_what_is_behind_a_url_may_be_charged_beyond_the_hold(dialect, more, load
     assert asked.loads is loads
     found = estimate(100, 10, 1, a_model(WITH_FEES, 50_000), None, terms=asked)
     assert (found.input_tokens, found.amount, found.bounded) == (100, 200, not loads)
+
+
+@pytest.mark.parametrize(
+    "wish", [{"usage": {"include": True}}, {"stream_options": {"include_usage": True}}, {}]
+)
+def test_what_is_left_without_tools_is_otherwise_what_was_asked(wish):
+    body = {
+        "model": "m", "stream": True, "max_credits": 5, "messages": [{"role": "user", "content": "x"}], **wish,
+        "tools": [{"type": "openrouter:web_search"}, {"type": "function", "function": {"name": "f"}}],
+    }  # fmt: skip
+    asked = read_chat(json.dumps(body).encode())
+    lighter = without_tools(asked, frozenset({"openrouter:web_search"}))
+    assert [one["type"] for one in lighter.members["tools"]] == ["function"]
+    for name in ("model", "stream", "include_usage", "max_credits", "output_wanted", "choices"):
+        assert getattr(lighter, name) == getattr(asked, name)
+    assert lighter.include_usage is bool(wish)

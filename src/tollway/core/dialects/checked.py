@@ -126,10 +126,11 @@ def without_tools(asked: Asked, names: frozenset[str]) -> Asked | None:
     if lighter is None:
         return None
     if isinstance(asked, Checked):
-        found = ask(asked.dialect, lighter, version=asked.version, array=asked.array, echo=asked.echo)
-        return replace(found, max_credits=asked.max_credits)
+        again = ask(asked.dialect, lighter, version=asked.version, array=asked.array, echo=asked.echo)
+        return replace(again, max_credits=asked.max_credits, include_usage=asked.include_usage)
     assert isinstance(asked, chat.ChatRequest), "nothing else has terms"
-    return replace(chat.read(encode(lighter)), max_credits=asked.max_credits)
+    found = chat.read(encode(lighter))
+    return replace(found, max_credits=asked.max_credits, include_usage=asked.include_usage)
 
 
 def read_completion(raw: bytes) -> Asked:
