@@ -1,5 +1,6 @@
 """A gateway and an upstream for the tests that only look at them from outside."""
 
+import openai
 import pytest
 from tests.support import cells
 from tests.support.gateway import Upstream, running
@@ -45,3 +46,24 @@ def matrix(tmp_path_factory, upstream):
 
 
 MODELS = ("chat", "echo", "long", "tokens-50", "slow-50", "hang", "stall", "cut", "500", "leak", "cookie")
+
+
+@pytest.fixture
+def sdk(matrix):
+    with openai.OpenAI(**_strict(matrix)) as found:
+        yield found
+
+
+@pytest.fixture
+async def async_sdk(matrix):
+    async with openai.AsyncOpenAI(**_strict(matrix)) as found:
+        yield found
+
+
+def _strict(matrix):
+    return {
+        "base_url": matrix.url + "/v1",
+        "api_key": matrix.key,
+        "max_retries": 0,
+        "_strict_response_validation": True,
+    }

@@ -15,28 +15,6 @@ from tests.support.openai_sdk import BOTH, HELLO, TOOLS, Trip
 BEHIND = pytest.mark.parametrize("behind", UPSTREAMS)
 
 
-@pytest.fixture
-def sdk(matrix):
-    with openai.OpenAI(
-        base_url=matrix.url + "/v1",
-        api_key=matrix.key,
-        max_retries=0,
-        _strict_response_validation=True,
-    ) as found:
-        yield found
-
-
-@pytest.fixture
-async def async_sdk(matrix):
-    async with openai.AsyncOpenAI(
-        base_url=matrix.url + "/v1",
-        api_key=matrix.key,
-        max_retries=0,
-        _strict_response_validation=True,
-    ) as found:
-        yield found
-
-
 def chat_text(chunks):
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 

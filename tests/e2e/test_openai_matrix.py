@@ -37,28 +37,6 @@ def served(matrix, upstream):
     return matrix
 
 
-@pytest.fixture
-def sdk(matrix):
-    with openai.OpenAI(
-        base_url=matrix.url + "/v1",
-        api_key=matrix.key,
-        max_retries=0,
-        _strict_response_validation=True,
-    ) as found:
-        yield found
-
-
-@pytest.fixture
-async def async_sdk(matrix):
-    async with openai.AsyncOpenAI(
-        base_url=matrix.url + "/v1",
-        api_key=matrix.key,
-        max_retries=0,
-        _strict_response_validation=True,
-    ) as found:
-        yield found
-
-
 @BEHIND
 def test_responses_whole_and_streamed_say_the_same(sdk, behind):
     asked = {"model": model_for(behind, "chat"), "input": "Hello!"}
