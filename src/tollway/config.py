@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -93,6 +93,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether this process runs jobs that are due."""
     jobs_secret: str = ""
     """What callers of /api/internal/jobs must know, at least 16 characters; "" means there are no such endpoints."""
+    credit_leases: Literal["auto", "on", "off"] = "auto"
+    """Whether the calls of a busy wallet are held within credits that are held for many at once; auto: on SQLite."""
     log_level: str = "info"
     responses_days: int = 30
     """Days a response of the Responses API is kept; 0 keeps none."""

@@ -35,6 +35,7 @@ from tollway.flows.probe import lister, prober
 from tollway.store import accounts
 from tollway.store.base import Store
 from tollway.store.factory import open_store
+from tollway.store.leases import Leases
 from tollway.store.limiter import Limiter, MemoryLimiter
 from tollway.upstream.client import Client
 from tollway.upstream.sandbox.server import SandboxServer
@@ -91,6 +92,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket], worker: Worke
             sys.stderr.write(refusal_to_bind(settings) + "\n")
             return 5
         found = await bootstrap(admin, with_key=True)
+        await stack.enter_async_context(_leases(settings, store))
         gate = await stack.enter_async_context(_gate(settings, admin))
         await stack.enter_async_context(_control(admin, gate))
         await stack.enter_async_context(_bookkeeping(store))
@@ -154,6 +156,22 @@ async def _gate(settings: Settings, admin: Admin) -> AsyncIterator[Gate]:
         stack.push_async_callback(gate.close)
         await stack.enter_async_context(_shared_health(gate))
         yield gate
+
+
+@contextlib.asynccontextmanager
+async def _leases(settings: Settings, store: Store) -> AsyncIterator[None]:
+    """Holding within leases, where this is wanted. Several processes could refuse a call for what another keeps."""
+    wanted = settings.credit_leases
+    if wanted == "off" or (wanted == "auto" and store.engine != "sqlite"):
+        yield
+        return
+    plain = store.ledger
+    store.ledger = leases = Leases(plain)
+    try:
+        yield
+    finally:
+        await leases.close()
+        store.ledger = plain
 
 
 def _limiter(settings: Settings) -> Limiter:

@@ -11,6 +11,7 @@ from tollway.store.base import IllegalOperation, InsufficientFunds, Store, Store
 
 BIG = 2**63 - 1
 HOLD = "INSERT INTO hold (id, wallet, budget, amount, owner, expires_at, created_at, extends, state, settled, closed_at, refunded) VALUES "
+DRAW = HOLD.replace("refunded)", "refunded, lease)")
 ENTRY = "INSERT INTO entry (id, debit, credit, amount, kind, hold_id, at) VALUES "
 
 # Names in braces: {w} a wallet of 1000 with one open hold {open} of 100 and one hold {closed} of 100
@@ -28,6 +29,20 @@ ILLEGAL = {
     "hold with a wallet as budget": HOLD + "('{x}', {w}, {poor}, 0, 'o', 1, 1, NULL, 'held', NULL, NULL, 0)",
     "hold born settled": HOLD + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'settled', 5, 1, 0)",
     "hold born refunded": HOLD + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'held', NULL, NULL, 1)",
+    "draw from nothing": DRAW + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'settled', 5, 1, 0, 'nothing')",
+    "draw from a closed hold": DRAW
+    + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'settled', 5, 1, 0, '{closed}')",
+    "draw for another wallet": DRAW
+    + "('{x}', {poor}, NULL, 0, 'o', 1, 1, NULL, 'released', NULL, 1, 0, '{open}')",
+    "draw and stay open": DRAW + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'held', NULL, NULL, 0, '{open}')",
+    "draw for a budget": DRAW + "('{x}', {w}, {b}, 5, 'o', 1, 1, NULL, 'settled', 5, 1, 0, '{open}')",
+    "draw for another call": DRAW
+    + "('{x}', {w}, NULL, 5, 'o', 1, 1, '{open}', 'settled', 5, 1, 0, '{open}')",
+    "draw refunded": DRAW + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'settled', 5, 1, 1, '{open}')",
+    "draw beyond the wallet": DRAW
+    + "('{x}', {w}, NULL, 900, 'o', 1, 1, NULL, 'settled', 851, 1, 0, '{open}')",
+    "draw beyond its bound": DRAW + "('{x}', {w}, NULL, 5, 'o', 1, 1, NULL, 'settled', 6, 1, 0, '{open}')",
+    "drawn after all": "UPDATE hold SET lease='{open}' WHERE id='{closed}'",
     "extension beyond the balance": HOLD
     + "('{x}', {w}, NULL, 851, 'o', 1, 1, '{open}', 'held', NULL, NULL, 0)",
     "extension of a closed hold": HOLD

@@ -1,7 +1,7 @@
 """Kill a process that works on a ledger, again and again, and look whether what it was promised is true.
 
-Run as a program: `python -m tests.support.kill_loop ROUNDS DATABASE`, where DATABASE is a folder
-or a PostgreSQL URL. It forks the workers itself, so that only one interpreter starts. Prints one
+Run as a program: `python -m tests.support.kill_loop ROUNDS DATABASE [leased]`, where DATABASE is a folder
+or a PostgreSQL URL; `leased`: calls are held within leases, and only settlements are promises. It forks the workers itself, so that only one interpreter starts. Prints one
 line of JSON: counts, and the ids of what was promised and is not there.
 """
 
@@ -20,6 +20,7 @@ from tests.support.ledger import books, hold_of, settlement_of, wallet_of
 from tollway.config import Settings
 from tollway.store.base import LedgerUnavailable, Store
 from tollway.store.factory import open_store
+from tollway.store.leases import Leases
 
 WORKERS = 8
 ACKS = 150
@@ -29,34 +30,36 @@ def settings_of(database: str) -> Settings:
     return Settings(database_url=database) if "://" in database else Settings(data=database)
 
 
-async def work(database: str, wallet: int, pipe: int) -> None:
+async def work(database: str, wallet: int, pipe: int, *, leased: bool = False) -> None:
     """Hold and settle for ever; write a line for each answer from the ledger."""
     store = open_store(settings_of(database))
     await store.open()
+    ledger = Leases(store.ledger, hot=2) if leased else store.ledger
 
     async def worker() -> None:
         while True:
             request = hold_of(wallet, 10)
             try:
-                await store.ledger.hold(request)
+                await ledger.hold(request)
             except LedgerUnavailable:  # a machine so busy that a commit took too long: nothing was promised
                 continue
-            os.write(pipe, f"h {request.id}\n".encode())
+            if not leased:
+                os.write(pipe, f"h {request.id}\n".encode())
             amount = random.choice([None, 0, 4, 10, 13])
-            settled = await store.ledger.settle(settlement_of(request.id, amount))
+            settled = await ledger.settle(settlement_of(request.id, amount))
             os.write(pipe, f"s {request.id} {settled.charged}\n".encode())
 
     await asyncio.gather(*(worker() for _ in range(WORKERS)))
 
 
-def one_round(database: str, wallet: int) -> list[str]:
+def one_round(database: str, wallet: int, *, leased: bool = False) -> list[str]:
     """Fork a worker, kill it after some answers, return them."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         random.seed()
-        asyncio.run(work(database, wallet, writing))
+        asyncio.run(work(database, wallet, writing, leased=leased))
         os._exit(1)
     os.close(writing)
     enough = random.randint(1, ACKS)
@@ -111,6 +114,9 @@ async def judge(database: str, acks: list[str]) -> dict[str, object]:
     open_holds = await store.read(
         lambda conn: conn.execute(text("SELECT count(*) FROM hold WHERE state = 'held'")).scalar()
     )
+    drawn = await store.read(
+        lambda conn: conn.execute(text("SELECT count(*) FROM hold WHERE lease IS NOT NULL")).scalar()
+    )
     released = await store.read(
         lambda conn: conn.execute(text("SELECT count(*) FROM hold WHERE reason = 'owner_dead'")).scalar()
     )
@@ -122,15 +128,16 @@ async def judge(database: str, acks: list[str]) -> dict[str, object]:
         "lost": lost,
         "open": open_holds,
         "released": released,
+        "drawn": drawn,
         "swept_again": swept_again,
         "books": [check.name for check in report.checks if not check.ok],
     }
 
 
 def main() -> None:
-    rounds, database = int(sys.argv[1]), sys.argv[2]
+    rounds, database, leased = int(sys.argv[1]), sys.argv[2], sys.argv[3:] == ["leased"]
     wallet = asyncio.run(prepare(database))
-    acks = [ack for _ in range(rounds) for ack in one_round(database, wallet)]
+    acks = [ack for _ in range(rounds) for ack in one_round(database, wallet, leased=leased)]
     print(json.dumps(asyncio.run(judge(database, acks))))
 
 

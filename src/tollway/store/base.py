@@ -9,13 +9,16 @@ All times are Unix milliseconds, all amounts micro-credits. Ids are text except 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
 T = TypeVar("T")
+
+LEASE_PREFIX: Final = "lease_"
+"""What the ids of leases begin with."""
 
 
 class Balance(Struct, frozen=True):
@@ -133,6 +136,13 @@ class Settlement(Struct, frozen=True, kw_only=True):
     attempts: tuple[AttemptRecord, ...]
 
 
+class Draw(Struct, frozen=True):
+    """Credits set aside for one call within a lease: the hold as it would have been, and the lease's id."""
+
+    hold: HoldRequest
+    lease: str
+
+
 class Settled(Struct, frozen=True):
     """How a hold ended. `first` is False when an earlier settlement or sweep had closed it already."""
 
@@ -210,11 +220,28 @@ class Ledger(Protocol):
     """
 
     async def hold(self, request: HoldRequest) -> Balance:
-        """Reserve. Returns the wallet's balance after it. Raises InsufficientFunds, ClaimTaken, LedgerUnavailable."""
+        """Reserve. Returns the wallet's balance after it, or as last known where it was reserved in a lease. Raises InsufficientFunds, ClaimTaken, LedgerUnavailable."""
         ...
 
-    async def settle(self, settlement: Settlement) -> Settled:
-        """Close a hold and write its call and attempts, in one transaction."""
+    async def settle(self, settlement: Settlement, draw: Draw | None = None) -> Settled:
+        """Close a hold and write its call and attempts, in one transaction.
+
+        With `draw` there is no hold yet: it is written closed. Raises InsufficientFunds if the lease
+        is open no more and the wallet does not afford the hold; nothing is settled then.
+        """
+        ...
+
+    async def lease(self, request: HoldRequest) -> Balance:
+        """Hold credits for many calls at once. Raises InsufficientFunds, LedgerUnavailable."""
+        ...
+
+    async def lapse(self, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
+        """Release leases and, in the same transaction, hold what was drawn from them and is not settled yet."""
+        ...
+
+    @property
+    def prompt(self) -> bool:
+        """Whether operations are being committed as they come, as far as is known."""
         ...
 
     async def transfer(self, transfer: Transfer) -> Balance:

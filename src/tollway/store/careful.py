@@ -81,6 +81,8 @@ def carry_out(conn: Connection, owner: str, one: Pending) -> Balance | Settled:
     if isinstance(request, HoldRequest):
         return hold(conn, owner, request)
     if isinstance(request, Settlement):
+        if one.draw is not None:
+            _catch_up(conn, owner, one.draw.hold)
         return settle(conn, request, doubtful=one.doubtful)
     if isinstance(request, Void):
         return void(conn, request)
@@ -100,6 +102,20 @@ def hold(conn: Connection, owner: str, request: HoldRequest) -> Balance:
             raise refusal(refused or "the hold was not written", request, lambda one: balance(conn, one))
     _same_hold(found, request)
     return balance(conn, request.wallet)
+
+
+def _catch_up(conn: Connection, owner: str, request: HoldRequest) -> None:
+    """Write the hold of a call that was drawn from a lease, unless it was written. Raises InsufficientFunds."""
+    if conn.execute(_HELD, {"one": request.id}).first() is None:
+        hold(conn, owner, request)
+
+
+def lapse(conn: Connection, owner: str, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
+    """Release leases and hold what was drawn from them; what is held or settled already is left alone."""
+    for one in leases:
+        _close(conn, one, None, "lapsed", at)
+    for request in drawn:
+        insert_once(conn, HOLD, _hold_row(owner, request))
 
 
 def _claim(conn: Connection, request: HoldRequest, claim: Claim) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from tollway.core.billing.money import AMOUNT_MAX
 from tollway.store import careful
-from tollway.store.base import Balance, HoldRequest, IllegalOperation, Settled, Settlement, Transfer
+from tollway.store.base import Balance, Draw, HoldRequest, IllegalOperation, Settled, Settlement, Transfer
 from tollway.store.pending import Answer, Pending, check
 
 BUDGETS_MAX: Final = 50_000
@@ -30,22 +30,37 @@ class QueuedLedger:
     running it again tells what it did.
     """
 
-    def __init__(self, submit: Callable[[Pending], None], change: Change) -> None:
+    def __init__(
+        self, owner: str, submit: Callable[[Pending], None], change: Change, prompt: Callable[[], bool]
+    ) -> None:
+        self._owner = owner
         self._submit = submit
         self._change = change
+        self._prompt = prompt
         self._budgets: dict[tuple[str, str], tuple[int, int]] = {}
 
     async def hold(self, request: HoldRequest) -> Balance:
         return cast("Balance", await self._queue(request))
 
-    async def settle(self, settlement: Settlement) -> Settled:
-        return cast("Settled", await self._queue(settlement))
+    async def settle(self, settlement: Settlement, draw: Draw | None = None) -> Settled:
+        return cast("Settled", await self._queue(settlement, draw))
 
-    def _queue(self, request: HoldRequest | Settlement) -> asyncio.Future[Answer]:
+    def _queue(self, request: HoldRequest | Settlement, draw: Draw | None = None) -> asyncio.Future[Answer]:
         check(request)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._submit(Pending(request, future))
+        self._submit(Pending(request, future, draw))
         return future
+
+    async def lease(self, request: HoldRequest) -> Balance:
+        check(request)
+        return cast("Balance", await self._change(partial(careful.hold, owner=self._owner, request=request)))
+
+    async def lapse(self, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
+        await self._change(partial(careful.lapse, owner=self._owner, leases=leases, drawn=drawn, at=at))
+
+    @property
+    def prompt(self) -> bool:
+        return self._prompt()
 
     async def transfer(self, transfer: Transfer) -> Balance:
         amount = transfer.amount

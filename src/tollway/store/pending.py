@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from tollway.core.billing.money import AMOUNT_MAX
-from tollway.store.base import Balance, HoldRequest, IllegalOperation, Settled, Settlement
+from tollway.store.base import Balance, Draw, HoldRequest, IllegalOperation, Settled, Settlement
 
 BATCH_MAX: Final = 128
 BACKLOG_MAX: Final = 10_000
@@ -34,11 +34,15 @@ Answer = Balance | Settled | BaseException
 class Pending:
     """One operation, its caller's future, and in the end its answer."""
 
-    __slots__ = ("answer", "doubtful", "future", "request")
+    __slots__ = ("answer", "doubtful", "draw", "future", "request")
 
-    def __init__(self, request: Request, future: asyncio.Future[Answer] | None) -> None:
+    def __init__(
+        self, request: Request, future: asyncio.Future[Answer] | None, draw: Draw | None = None
+    ) -> None:
         self.request = request
         self.future = future
+        self.draw = draw
+        """Where the credits of a settlement were set aside, if it has no hold yet."""
         self.answer: Answer | None = None
         self.doubtful = False
         """Whether an earlier run may have been committed, although its COMMIT failed."""
@@ -95,10 +99,6 @@ class OpenHolds:
     def __len__(self) -> int:
         return len(self._terms)
 
-    def terms(self, hold_id: str) -> Terms:
-        """The terms of a remembered hold."""
-        return self._terms[hold_id]
-
     def plan(self, batch: list[Pending]) -> Plan:
         """Sort a batch. No id is twice among the plain operations."""
         plan = Plan()
@@ -113,16 +113,24 @@ class OpenHolds:
                 (plan.holds if plain else plan.careful).append(one)
                 seen.add(request.id)
             else:
-                plain = request.hold_id not in seen and self._plain(request)
+                plain = request.hold_id not in seen and self._plain(request, one.draw)
                 (plan.settles if plain else plan.careful).append(one)
                 seen.add(request.hold_id)
         return plan
 
-    def _plain(self, request: Settlement) -> bool:
-        terms = self._terms.get(request.hold_id)
+    def _plain(self, request: Settlement, draw: Draw | None) -> bool:
+        terms = self._terms.get(request.hold_id) if draw is None else draw.hold
         if terms is None or request.hold_id in self._extended or request.call.id != request.hold_id:
             return False
         return request.amount is None or request.amount <= terms.amount
+
+    def wallet(self, one: Pending) -> int:
+        """The wallet of a plain operation."""
+        request = one.request
+        if isinstance(request, HoldRequest):
+            return request.wallet
+        assert isinstance(request, Settlement)
+        return self._terms[request.hold_id].wallet if one.draw is None else one.draw.hold.wallet
 
     def learn(self, batch: list[Pending]) -> None:
         """Remember what a committed batch opened and forget what it closed."""

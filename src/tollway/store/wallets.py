@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, and_, func, literal, or_, select, text
+from sqlalchemy import BigInteger, Connection, Row, and_, cast, func, literal, or_, select, text
 
-from tollway.store import schema
-from tollway.store.base import Balance
+from tollway.store import owners, schema
+from tollway.store.base import LEASE_PREFIX, Balance
+
+_LEASE: Final = func.substr(schema.hold.c.id, 1, len(LEASE_PREFIX)) == LEASE_PREFIX
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -39,12 +41,19 @@ class HoldState(Struct, frozen=True, kw_only=True):
 
 
 def balance(conn: Connection, wallet: int) -> Balance | None:
-    """A ledger account's balance."""
+    """A wallet's balance as people see it: what is kept ready for calls in leases counts as available."""
     table = schema.ledger_account
+    held = table.c.held - func.coalesce(_leased(table.c.id), 0)
     found = conn.execute(
-        select(table.c.credited, table.c.debited, table.c.held, table.c.overdraft).where(table.c.id == wallet)
+        select(table.c.credited, table.c.debited, held, table.c.overdraft).where(table.c.id == wallet)
     ).first()
-    return None if found is None else Balance(found.credited, found.debited, found.held, found.overdraft)
+    return None if found is None else Balance(*found)
+
+
+def _leased(wallet: Any) -> Any:
+    table = schema.hold
+    amount = cast(func.sum(table.c.amount), BigInteger)  # PostgreSQL adds integers up to decimals
+    return select(amount).where(table.c.wallet == wallet, owners.OPEN, _LEASE).scalar_subquery()
 
 
 def owner(conn: Connection, wallet: int) -> str:
@@ -54,9 +63,9 @@ def owner(conn: Connection, wallet: int) -> str:
 
 
 def open_holds(conn: Connection, wallet: int) -> int:
-    """How many holds of a wallet are open."""
+    """How many calls have an open hold of a wallet."""
     table = schema.hold
-    query = select(func.count()).where(table.c.wallet == wallet, table.c.state == "held")
+    query = select(func.count()).where(table.c.wallet == wallet, owners.OPEN, ~_LEASE)
     return conn.execute(query).scalar_one()
 
 

@@ -11,7 +11,7 @@ from tollway.flows.admin import amounts, names
 from tollway.flows.admin.context import Admin, Change
 from tollway.flows.admin.people import find_account
 from tollway.flows.admin.refusals import Refused, invalid
-from tollway.store import alerts, schema, wallets
+from tollway.store import alerts, careful, schema, wallets
 
 
 class SetOverdraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,8 +45,7 @@ async def overdraft(admin: Admin, request: SetOverdraft) -> WalletRules:
 
     def work(change: Change) -> WalletRules:
         account = find_account(change.conn, request.account)
-        before = wallets.balance(change.conn, account.wallet)
-        assert before is not None, "every account has a wallet"
+        before = careful.balance(change.conn, account.wallet)
         needed = before.debited + before.held - before.credited
         if amount < needed:
             raise Refused(

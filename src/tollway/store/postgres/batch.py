@@ -14,7 +14,7 @@ from sqlalchemy import Integer, Table, Text
 from sqlalchemy import types as sqltypes
 
 from tollway.store import records, schema
-from tollway.store.base import Balance, HoldRequest, Settled, Settlement
+from tollway.store.base import Balance, Draw, HoldRequest, Settled, Settlement
 from tollway.store.pending import OpenHolds, Pending
 from tollway.store.records import Value
 
@@ -42,9 +42,23 @@ _HOLD: Final = (
     "created_at",
 )
 _CLOSE: Final = ("id", "settled", "reason", "closed_at")
+_DRAW: Final = (
+    "id",
+    "wallet",
+    "amount",
+    "price_version",
+    "expires_at",
+    "created_at",
+    "lease",
+    "state",
+    "settled",
+    "reason",
+    "closed_at",
+)
 _FIRST_CLOSE: Final = 3 + len(_HOLD)
 _FIRST_CALL: Final = _FIRST_CLOSE + len(_CLOSE)
 _FIRST_ATTEMPT: Final = _FIRST_CALL + len(records.CALL_COLUMNS)
+_FIRST_DRAW: Final = _FIRST_ATTEMPT + len(records.ATTEMPT_COLUMNS)
 
 _BATCH: Final = f"""
 WITH locked AS MATERIALIZED (
@@ -56,11 +70,18 @@ WITH locked AS MATERIALIZED (
   SELECT $2::text, {", ".join(f"v.{name}" for name in _HOLD)}
   FROM {_unnest(schema.hold, _HOLD, 3)}, locked WHERE locked.n >= 0
   ON CONFLICT (id) DO NOTHING RETURNING id
-), closed AS (
+), drawn AS (
+  INSERT INTO hold (owner, {", ".join(_DRAW)})
+  SELECT $2::text, {", ".join(f"v.{name}" for name in _DRAW)}
+  FROM {_unnest(schema.hold, _DRAW, _FIRST_DRAW)}, locked WHERE locked.n >= 0
+  ON CONFLICT (id) DO NOTHING RETURNING id
+), shut AS (
   UPDATE hold SET state = CASE WHEN v.settled IS NULL THEN 'released' ELSE 'settled' END,
     settled = v.settled, reason = v.reason, closed_at = v.closed_at
   FROM {_unnest(schema.hold, _CLOSE, _FIRST_CLOSE)}, locked
   WHERE locked.n >= 0 AND hold.id = v.id AND hold.state = 'held' RETURNING hold.id
+), closed AS (
+  SELECT id FROM shut UNION ALL SELECT id FROM drawn
 ), called AS (
   INSERT INTO call ({", ".join(records.CALL_COLUMNS)})
   SELECT {", ".join(f"v.{name}" for name in records.CALL_COLUMNS)}
@@ -85,7 +106,17 @@ async def run(conn: Any, owner: str, operations: list[Pending], known: OpenHolds
     """
     holds = [one.request for one in operations if isinstance(one.request, HoldRequest)]
     settles = [one.request for one in operations if isinstance(one.request, Settlement)]
-    wallets = {request.wallet for request in holds} | {known.terms(one.hold_id).wallet for one in settles}
+    closings = [
+        _close_row(one.request)
+        for one in operations
+        if one.draw is None and isinstance(one.request, Settlement)
+    ]
+    draws = [
+        _draw_row(one.draw, one.request)
+        for one in operations
+        if one.draw is not None and isinstance(one.request, Settlement)
+    ]
+    wallets = {known.wallet(one) for one in operations}
     bounds = {account for request in holds for account in (request.budget, request.project_budget)}
     budgets = {account for account in bounds if account is not None}
     attempts = [records.attempt_row(attempt) for one in settles for attempt in one.attempts]
@@ -94,11 +125,12 @@ async def run(conn: Any, owner: str, operations: list[Pending], known: OpenHolds
         sorted(wallets | budgets),
         owner,
         *_columns([_hold_row(one) for one in holds], len(_HOLD)),
-        *_columns([_close_row(one) for one in settles], len(_CLOSE)),
+        *_columns(closings, len(_CLOSE)),
         *_columns(
             [records.call_row(one.call, one.amount or 0, 0) for one in settles], len(records.CALL_COLUMNS)
         ),
         *_columns(attempts, len(records.ATTEMPT_COLUMNS)),
+        *_columns(draws, len(_DRAW)),
     )
     found = await balances(conn, wallets)
     written, closed = set(done["held"]), set(done["closed"])
@@ -118,8 +150,7 @@ def _answer(
     if isinstance(request, HoldRequest) and request.id in written:
         one.answer = found[request.wallet]
     elif isinstance(request, Settlement) and request.hold_id in closed:
-        wallet = known.terms(request.hold_id).wallet
-        one.answer = Settled(True, request.amount or 0, 0, found[wallet])
+        one.answer = Settled(True, request.amount or 0, 0, found[known.wallet(one)])
     return one.answer is not None
 
 
@@ -133,6 +164,23 @@ def _hold_row(one: HoldRequest) -> tuple[Value, ...]:
         one.price_version,
         one.expires_at,
         one.created_at,
+    )
+
+
+def _draw_row(draw: Draw, request: Settlement) -> tuple[Value, ...]:
+    hold = draw.hold
+    return (
+        hold.id,
+        hold.wallet,
+        hold.amount,
+        hold.price_version,
+        hold.expires_at,
+        hold.created_at,
+        draw.lease,
+        "released" if request.amount is None else "settled",
+        request.amount,
+        request.reason,
+        request.call.finished_at,
     )
 
 

@@ -80,6 +80,11 @@ class PostgresLedger:
         self._queue.append(one)
         self._wake.set()
 
+    @property
+    def prompt(self) -> bool:
+        """Whether nothing is known to be wrong with the database."""
+        return not (self._closing or self._stuck or self._backlog)
+
     async def close(self) -> None:
         """Finish what is queued, as far as the database lets us."""
         self._closing = True

@@ -59,7 +59,7 @@ class PostgresStore:
         self._closing = False
         self._active = 0
         self._idle = asyncio.Event()
-        self.ledger = QueuedLedger(self._submit, self._again)
+        self.ledger = QueuedLedger(owner, self._submit, self._again, self._prompt)
 
     async def open(self) -> None:
         """Raises UnknownSchema, LedgerUnavailable."""
@@ -204,6 +204,9 @@ class PostgresStore:
         if self._queue is None:
             raise LedgerUnavailable("the store is not open")
         self._queue.submit(one)
+
+    def _prompt(self) -> bool:
+        return self._queue is not None and self._queue.prompt
 
     def watch(self, changed: Callable[[frozenset[str]], Any]) -> None:
         self._watchers.add(changed)

@@ -247,6 +247,7 @@ hold = Table(
     number("closed_at", null=True),
     number("project_budget", ForeignKey("ledger_account.id"), null=True),
     number("refunded_over", CheckConstraint("refunded_over >= 0", name="refunded_over"), default=0),
+    words("lease", null=True),
     CheckConstraint("(state = 'settled') = (settled IS NOT NULL)", name="settled_state"),
     CheckConstraint("(state = 'held') = (closed_at IS NULL)", name="closed_state"),
     Index(

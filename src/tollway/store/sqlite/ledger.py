@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from tollway.store import records
-from tollway.store.base import Balance, HoldRequest, Settled, Settlement
+from tollway.store.base import Balance, Draw, HoldRequest, Settled, Settlement
 from tollway.store.careful import NO_OVERSPEND, refusal
 from tollway.store.pending import OpenHolds, Pending, Plan
 from tollway.store.records import Value
@@ -28,6 +28,10 @@ CHUNK_MAX: Final = 32
 _HOLD: Final = (
     "INSERT INTO hold (id, wallet, budget, project_budget, amount, price_version, owner, expires_at, created_at) "
     "VALUES "
+)
+_DRAW: Final = (
+    "INSERT INTO hold (id, wallet, amount, price_version, owner, expires_at, created_at, lease, "
+    "state, settled, reason, closed_at) VALUES "
 )
 _CALL: Final = f"INSERT INTO call ({', '.join(records.CALL_COLUMNS)}) VALUES "  # noqa: S608 - our own names
 _ATTEMPT: Final = f"INSERT INTO attempt ({', '.join(records.ATTEMPT_COLUMNS)}) VALUES "  # noqa: S608
@@ -82,7 +86,7 @@ def stage(conn: sqlite3.Connection, owner: str, plan: Plan, known: OpenHolds) ->
     conn.execute("BEGIN IMMEDIATE")
     try:
         try:
-            _settle(conn, settles)
+            _settle(conn, owner, settles)
         except (_NotPlain, *_REFUSED):
             conn.execute("ROLLBACK")
             careful, settles = settles + careful, []
@@ -117,7 +121,7 @@ class _Balances:
 def _settled(one: Pending, balances: _Balances, known: OpenHolds) -> Settled:
     request = one.request
     assert isinstance(request, Settlement)
-    return Settled(True, request.amount or 0, 0, balances.of(known.terms(request.hold_id).wallet))
+    return Settled(True, request.amount or 0, 0, balances.of(known.wallet(one)))
 
 
 def _wallet(one: Pending) -> int:
@@ -125,19 +129,25 @@ def _wallet(one: Pending) -> int:
     return one.request.wallet
 
 
-def _settle(conn: sqlite3.Connection, settles: list[Pending]) -> None:
+def _settle(conn: sqlite3.Connection, owner: str, settles: list[Pending]) -> None:
     closings: list[Row] = []
+    draws: list[Row] = []
     calls: list[Row] = []
     attempts: list[Row] = []
     for one in settles:
         request = one.request
         assert isinstance(request, Settlement)
-        closings.append((request.hold_id, request.amount, request.reason, request.call.finished_at))
+        if one.draw is None:
+            closings.append((request.hold_id, request.amount, request.reason, request.call.finished_at))
+        else:
+            draws.append(_draw_row(one.draw, request, owner))
         calls.append(records.call_row(request.call, request.amount or 0, 0))
         attempts.extend(map(records.attempt_row, request.attempts))
     closed = sum(_execute(conn, _closing, chunk).rowcount for chunk in _chunks(closings))
     if closed != len(closings):
         raise _NotPlain
+    for chunk in _chunks(draws):
+        _execute(conn, _draws, chunk)
     for chunk in _chunks(calls):
         _execute(conn, _calls, chunk)
     for chunk in _chunks(attempts):
@@ -190,6 +200,24 @@ def _hold_row(one: Pending, owner: str) -> Row:
     )
 
 
+def _draw_row(draw: Draw, request: Settlement, owner: str) -> Row:
+    hold = draw.hold
+    return (
+        hold.id,
+        hold.wallet,
+        hold.amount,
+        hold.price_version,
+        owner,
+        hold.expires_at,
+        hold.created_at,
+        draw.lease,
+        "released" if request.amount is None else "settled",
+        request.amount,
+        request.reason,
+        request.call.finished_at,
+    )
+
+
 def _chunks(rows: list[T]) -> Iterator[list[T]]:
     """The rows in runs of 32, 16, 8, 4, 2 and 1, so that few statements are ever prepared."""
     start, left, size = 0, len(rows), CHUNK_MAX
@@ -214,6 +242,11 @@ def _values(columns: int, rows: int) -> str:
 @cache
 def _holds(rows: int) -> str:
     return _HOLD + _values(9, rows)
+
+
+@cache
+def _draws(rows: int) -> str:
+    return _DRAW + _values(12, rows)
 
 
 @cache

@@ -57,7 +57,7 @@ class SqliteStore:
         self._reading: Engine | None = None
         self._beat: asyncio.Task[None] | None = None
         self._closing = False
-        self.ledger = QueuedLedger(self._submit, self._change)
+        self.ledger = QueuedLedger(owner, self._submit, self._change, self._prompt)
 
     async def open(self) -> None:
         """Raises DatabaseInUse, UnknownSchema, DamagedDatabase, StoreError."""
@@ -158,6 +158,9 @@ class SqliteStore:
         if self._ballast.spent and isinstance(one.request, HoldRequest):
             raise LedgerUnavailable("the disk is full; what room there is is for settlements")
         self._writer.submit(one)
+
+    def _prompt(self) -> bool:
+        return self._writer is not None and not self._ballast.spent and self._writer.prompt
 
     def watch(self, changed: Callable[[frozenset[str]], Any]) -> None:
         self._watchers.add(changed)

@@ -33,6 +33,8 @@ from tollway.store.sqlite.connect import BUSY_MS, open_writer, patience, writing
 
 RETRY_SECONDS: Final = 0.25
 REOPEN_AFTER: Final = 20
+LONG_SECONDS: Final = 0.75
+"""How long a commit may take before nothing more is promised on the strength of those that will come after it."""
 FAREWELL_TRIES: Final = 8
 """How often `close` tries to commit what is left."""
 
@@ -74,6 +76,8 @@ class Writer:
         self._busy = self._called = self._closing = False
         self._sick = False
         self._failures = 0
+        self._since = 0.0
+        """When the thread was last given its turn."""
         self._known = OpenHolds()
         self._conn: sqlite3.Connection | None = None
         self._engine: Engine | None = None
@@ -101,6 +105,13 @@ class Writer:
         self._call()
         return future
 
+    @property
+    def prompt(self) -> bool:
+        """Whether nothing is known to be wrong with the database, and no commit takes long."""
+        if self._closing or self._sick or self._backlog:
+            return False
+        return not self._busy or self._loop.time() - self._since < LONG_SECONDS
+
     async def close(self) -> None:
         """Finish what is queued, as far as the database lets us, and end the thread."""
         self._closing = True
@@ -126,6 +137,7 @@ class Writer:
         del batch[BATCH_MAX:]
         if batch or jobs or (self._backlog and not self._closing):
             self._busy = True
+            self._since = self._loop.time()
             self._inbox.put(self._stage(batch, jobs) or (batch, jobs))
         elif self._closing:
             self._busy = True
