@@ -112,46 +112,48 @@ class Leases:
 
     async def hold(self, request: HoldRequest) -> Balance:
         pool = self._pools.get(request.wallet)
-        own = request.budget is not None or request.project_budget is not None
-        own = own or request.claim is not None or request.extends is not None
+        own = (
+            request.budget is not None
+            or request.project_budget is not None
+            or request.claim is not None
+            or request.extends is not None
+        )
         if pool is not None and not own and self._ledger.prompt and pool.draw(request):
             self._of_call[request.id] = pool
-            return pool.seen(pool.balance)
+            return pool.balance
         try:
             balance = await self._ledger.hold(request)
         except InsufficientFunds as short:
             if short.kind != "wallet" or not await self._given_back(request.wallet):
                 raise
             balance = await self._ledger.hold(request)
-        if own:
-            return balance
-        return self._busier(request, balance)
+        return balance if own else self._busier(request, balance)
 
     async def settle(self, settlement: Settlement, draw: Draw | None = None) -> Settled:
-        pool = self._of_call.get(settlement.hold_id)
+        call_id = settlement.hold_id
+        pool = self._of_call.get(call_id)
         if pool is None:
             return await self._ledger.settle(settlement, draw)
         try:
-            settled = await self._close(pool, settlement)
+            settled = await self._ledger.settle(settlement, pool.drawn.get(call_id))
+        except InsufficientFunds:
+            settled = await asyncio.shield(self._run(self._settle_on_its_own(pool, settlement)))
         except asyncio.CancelledError:
             # It is carried out all the same, and its part of the lease must come back.
-            self._run(self._close(pool, settlement))
+            self._run(self.settle(settlement))
             raise
+        self._forget(pool, call_id)
         return Settled(settled.first, settled.charged, settled.absorbed, pool.seen(settled.balance))
 
-    async def _close(self, pool: Pool, settlement: Settlement) -> Settled:
-        """Settle a call that was drawn from a pool. May be run again, as all settling."""
-        call_id = settlement.hold_id
-        draw = pool.drawn.get(call_id)
-        try:
-            settled = await self._ledger.settle(settlement, draw)
-        except InsufficientFunds:
-            await self._given_back(pool.wallet, wary=True)
-            # The call has its own hold now. Should it have none, because the lease was swept, what the wallet
-            # affords is charged and the rest absorbed.
-            nothing = None if draw is None else replace(draw, hold=replace(draw.hold, amount=0))
-            settled = await self._ledger.settle(settlement, nothing)
-        self._forget(pool, call_id)
+    async def _settle_on_its_own(self, pool: Pool, settlement: Settlement) -> Settled:
+        """Settle a call for which the wallet has nothing but its lease."""
+        draw = pool.drawn.get(settlement.hold_id)
+        await self._given_back(pool.wallet)
+        # The call has its own hold now. Should it have none, because the lease was swept, what the wallet affords is
+        # charged and the rest absorbed.
+        nothing = None if draw is None else replace(draw, hold=replace(draw.hold, amount=0))
+        settled = await self._ledger.settle(settlement, nothing)
+        self._forget(pool, settlement.hold_id)
         return settled
 
     async def transfer(self, transfer: Transfer) -> Balance:
@@ -236,8 +238,9 @@ class Leases:
         """Give back what nothing was drawn from since the last look, and where little else is left."""
         self._timer = None
         for pool in tuple(self._pools.values()):
-            if pool.at == pool.seen_at or pool.balance.available < pool.capacity:
-                self._run(self._given_back(pool.wallet))
+            short = pool.balance.available < pool.capacity
+            if short or pool.at == pool.seen_at:
+                self._run(self._given_back(pool.wallet, short=short))
             else:
                 for draw in pool.older():
                     self._run(self._on_its_own(pool, draw.hold))
@@ -260,12 +263,15 @@ class Leases:
         pool.forget(call_id)
         self._of_call.pop(call_id, None)
 
-    async def _given_back(self, wallet: int, *, wary: bool = True) -> bool:
-        """Release a wallet's leases; calls under way get holds of their own. False if there are none."""
+    async def _given_back(self, wallet: int, *, short: bool = True) -> bool:
+        """Release a wallet's leases; calls under way get holds of their own. False if there are none.
+
+        `short`: for lack of credits, so that it gets none again for some seconds.
+        """
         pool = self._pools.get(wallet)
         if pool is None:
             return False
-        if wary:
+        if short:
             self._lately[wallet] = (asyncio.get_running_loop().time() + WARY_SECONDS, 0)
         if pool.ending is None:
             pool.ending = self._run(self._end(pool))
