@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.support.limits import MINUTE, NOW, a_key, patient, refusal, shared
+from tests.support.limits import MINUTE, NOW, a_key, patient, refusal, remaining, shared, told
 from tests.support.valkey import Valkey
 
 from tollway.core.access.keys import Key
@@ -163,10 +163,13 @@ async def one_take(limiter, model, tokens, now, open_calls) -> None:
         model.charges += [[start, 0, 1], [start, 1, reserved]]
     open_calls.append((taken, reserved))
     limits = {"requests": (0, key.rpm), "tokens": (1, key.tpm)}
-    for verdict in taken.verdicts:
-        window, limit = limits[verdict.name]
-        assert verdict.limit == limit
-        assert verdict.remaining == max(0, limit - model.used(window, now))
+    assert list(told(taken)) == [name for name, (_, limit) in limits.items() if limit is not None]
+    for name, header in told(taken).items():
+        window, limit = limits[name]
+        assert header["limit"] == limit
+        assert header["remaining"] == max(0, limit - model.used(window, now))
+        assert model.used(window, now + header["reset"]) == 0
+        assert not header["reset"] or model.used(window, now + header["reset"] - 1)
 
 
 def check_exact(model: Reference, tokens: int, now: int, retry: int) -> None:
@@ -185,7 +188,7 @@ def check_exact(model: Reference, tokens: int, now: int, retry: int) -> None:
 async def test_the_limit_is_admitted_and_then_refused_with_its_numbers(limiter: Limiter) -> None:
     key = a_key(rpm=3)
     taken = [await limiter.take(key, 10, NOW + step) for step in range(3)]
-    assert [one.verdicts[0].remaining for one in taken] == [2, 1, 0]
+    assert [remaining(one) for one in taken] == [[2], [1], [0]]
     error = await refusal(limiter, key, 10, NOW + 42_000)
     assert error.code == "rate_limited"
     assert error.message == "requests per minute: 3/3 on key 'ci'; retry in 18 s"
@@ -204,7 +207,7 @@ async def test_a_refused_window_charges_none(limiter: Limiter) -> None:
             "tokens per minute: 60/100 on key 'ci', and this call reserves 60; retry in"
         )
     taken = await limiter.take(key, 40, NOW)
-    assert [(one.name, one.remaining) for one in taken.verdicts] == [("requests", 0), ("tokens", 0)]
+    assert list(told(taken)) == ["requests", "tokens"] and remaining(taken) == [0, 0]
 
 
 async def test_unused_tokens_come_back_and_used_ones_are_charged(limiter: Limiter) -> None:
@@ -212,7 +215,7 @@ async def test_unused_tokens_come_back_and_used_ones_are_charged(limiter: Limite
     first = await limiter.take(key, 90, NOW)
     await limiter.give_back(first, 10, NOW)
     second = await limiter.take(key, 80, NOW)
-    assert second.verdicts[0].remaining == 10
+    assert remaining(second) == [10]
     await limiter.give_back(second, 90, NOW)
     third = await refusal(limiter, key, 1, NOW)
     assert third.code == "token_rate_limited"
@@ -231,10 +234,10 @@ async def test_a_call_longer_than_its_keys_memory_is_charged_what_it_used_beyond
         await limiter.take(a_key(id="other", rpm=1), 0, NOW + 3 * MINUTE)
         await limiter.take(a_key(id="other", rpm=1), 0, NOW + 6 * MINUTE)
     await limiter.give_back(long, 90, later)
-    assert (await limiter.take(key, 0, later)).verdicts[0].remaining == 20
+    assert remaining(await limiter.take(key, 0, later)) == [20]
     short = await limiter.take(a_key(id="thrifty", tpm=100), 90, NOW)
     await limiter.give_back(short, 10, later)
-    assert (await limiter.take(a_key(id="thrifty", tpm=100), 0, later)).verdicts[0].remaining == 100
+    assert remaining(await limiter.take(a_key(id="thrifty", tpm=100), 0, later)) == [100]
 
 
 async def test_an_unknown_count_leaves_the_estimate(limiter: Limiter) -> None:
@@ -273,7 +276,7 @@ async def test_a_crowded_key_is_not_charged_for_the_refusal(limiter: Limiter) ->
     await refusal(limiter, key, 0, NOW)
     await limiter.give_back(first, 0, NOW)
     second = await limiter.take(key, 0, NOW)
-    assert second.verdicts[0].remaining == 0
+    assert remaining(second) == [0]
 
 
 async def test_keys_do_not_share_limits(limiter: Limiter) -> None:
@@ -286,7 +289,7 @@ async def test_changed_limits_apply_to_what_was_already_taken(limiter: Limiter) 
     for _ in range(3):
         await limiter.take(a_key(rpm=10), 50, NOW)
     taken = await limiter.take(a_key(rpm=10, tpm=1000), 50, NOW)
-    assert [one.remaining for one in taken.verdicts] == [6, 800]
+    assert remaining(taken) == [6, 800]
     assert (await refusal(limiter, a_key(tpm=200), 50, NOW)).code == "token_rate_limited"
 
 
@@ -336,6 +339,19 @@ def test_a_state_in_use_outlives_the_turn_of_generations() -> None:
     limiter.take_now(key, 0, NOW + 2 * MINUTE - 1)
     with pytest.raises(GatewayError):
         limiter.take_now(key, 0, NOW + 2 * MINUTE + 1)
+
+
+def test_calls_in_flight_outlive_every_turn_of_generations() -> None:
+    limiter = MemoryLimiter(keys_max=10)
+    key = a_key(id="busy", concurrency=1, tpm=100)
+    taken = limiter.take_now(key, 90, NOW)
+    for number in range(100):
+        limiter.take_now(a_key(id=str(number), rpm=5), 0, NOW + number * MINUTE)
+    later = NOW + 100 * MINUTE
+    with pytest.raises(GatewayError):
+        limiter.take_now(key, 0, later)
+    limiter.give_back_now(taken, 130, later)
+    assert remaining(limiter.take_now(key, 0, later)) == [60]
 
 
 def test_memory_is_bounded_under_a_flood_of_keys() -> None:

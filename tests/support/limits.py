@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from redis.asyncio import Redis
 from tests.support.valkey import Valkey
 
 from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError
-from tollway.store.limiter import Limiter
+from tollway.store.limiter import Limiter, Taken
 from tollway.store.limiter_redis import RedisLimiter
 
 NOW = 1_800_000_000_000
@@ -43,4 +45,24 @@ async def refusal(limiter: Limiter, key: Key, tokens: int, now: int) -> GatewayE
     return caught.value
 
 
-# -- one model for both ------------------------------------------------------------------------
+def told(taken: Taken) -> dict[str, dict[str, int]]:
+    """What the headers of a call say, by window: its limit, what remains and the milliseconds to its reset."""
+    found: dict[str, dict[str, int]] = {}
+    for line in taken.headers.decode().splitlines():
+        name, _, value = line.partition(": ")
+        what, _, window = name.removeprefix("x-ratelimit-").partition("-")
+        found.setdefault(window, {})[what] = _ms(value) if what == "reset" else int(value)
+    return found
+
+
+def remaining(taken: Taken) -> list[int]:
+    """What remains of each limited window."""
+    return [window["remaining"] for window in told(taken).values()]
+
+
+def _ms(duration: str) -> int:
+    """A duration as Go writes it, in milliseconds."""
+    factors = {"m": 60_000, "s": 1000, "ms": 1}
+    parts = re.findall(r"([0-9.]+)(ms|m|s)", duration)
+    assert "".join(number + unit for number, unit in parts) == duration
+    return round(sum(float(number) * factors[unit] for number, unit in parts))

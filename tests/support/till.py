@@ -134,7 +134,8 @@ class Till:
         """Nothing is held, nobody has a place, no channel is being tested, and the books balance."""
         await self.quiet()
         assert (await do(self.admin, "credits.balance", account="main"))["held"] == 0
-        assert self.limiter._in_flight == {}
+        known = self.limiter._old | self.limiter._young
+        assert not any(standing.in_flight for standing in known.values())
         assert all(not one.probe_until for one in self.gate.health._breakers.values())
         assert (await self.admin.store.read(verify)).ok
 

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
-from tollway.core.access.limits import rate_headers
 from tollway.core.billing.money import credits_number, credits_text
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.dialects.asked import Asked
@@ -341,7 +340,7 @@ def _head(call: Call, held: Held, attempt: Attempt, taken: Taken) -> bytes:
             b"x-tollway-max-tokens: %d\r\n" % clamp if clamp is not None else b"",
             b"x-accel-buffering: no\r\n" if attempt.relay.streamed else b"",
             _dropped(attempt.dropped) if attempt.dropped else b"",
-            rate_headers(taken.verdicts) if taken.verdicts else b"",
+            taken.headers,
         )
     )
 

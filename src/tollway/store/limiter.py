@@ -14,38 +14,54 @@ from msgspec import Struct
 
 from tollway.core.access.keys import Key
 from tollway.core.access.limits import (
+    CLEAN,
     WINDOW_MS,
-    State,
-    Verdict,
     correct,
     crowded,
+    rate_headers,
     refused,
     take,
+    turned,
     verdicts,
-    windows_for,
 )
+from tollway.core.errors import GatewayError
 
 CONCURRENCY_DEFAULT: Final = 100
 """Calls in flight of a key that sets no limit of its own."""
 KEYS_MAX: Final = 100_000
 
 
-class Taken(Struct):
+class Standing:
+    """What a limiter knows of one key: its calls in flight, and its windows."""
+
+    __slots__ = ("in_flight", "state")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.state = CLEAN
+
+
+class Taken(Struct, gc=False):
     """What one call has taken. Give it back once; giving it back again does nothing.
 
-    `verdicts` are for the response's headers. `start` and `reserved` (tokens) locate the
-    reservation; `place` names the call among those in flight, and `shared` says whether the
-    limiter shared among processes or the local one holds it.
+    `standing` is the key's in the limiter of this process, None once it was given back; a call
+    that the limiter shared among processes counts has a `place` of that name instead. `headers`
+    are lines for the response, b"" of a key without limits. `start` and `reserved` (tokens) locate
+    the reservation, if the windows `counted` it.
     """
 
+    standing: Standing | None
     key_id: str
-    verdicts: tuple[Verdict, ...]
+    headers: bytes
     start: int
     reserved: int
     counted: bool
     place: str = ""
-    shared: bool = False
-    open: bool = True
+
+    @property
+    def shared(self) -> bool:
+        """Whether the limiter shared among processes holds it."""
+        return bool(self.place)
 
 
 class Limiter(Protocol):
@@ -71,22 +87,22 @@ class Limiter(Protocol):
 class MemoryLimiter:
     """The limiter of one process. `take_now` and `give_back_now` are the same without a coroutine.
 
-    States live in two generations that turn over every two minutes: what was not used for that
-    long says nothing any more and is dropped with the older generation. More than `keys_max` keys
-    at once turn them over early, which forgets the least recently used ones.
+    Keys live in two generations that turn over every two minutes: what was not used for that
+    long says nothing any more and is dropped with the older generation, unless a call is in
+    flight. More than `keys_max` keys at once turn them over early, which forgets the least
+    recently used ones.
     """
 
     def __init__(self, *, concurrency: int | None = CONCURRENCY_DEFAULT, keys_max: int = KEYS_MAX) -> None:
         self._concurrency = concurrency
         self._keys_max = max(1, keys_max // 2)
-        self._young: dict[str, State] = {}
-        self._old: dict[str, State] = {}
-        self._turn_at = 0
-        self._in_flight: dict[str, int] = {}
+        self._young: dict[str, Standing] = {}
+        self._old: dict[str, Standing] = {}
+        self._turned_at = 0
 
     def __len__(self) -> int:
         """How many keys something is remembered of."""
-        return len(self._young.keys() | self._old.keys() | self._in_flight.keys())
+        return len(self._young.keys() | self._old.keys())
 
     async def open(self) -> None:
         """Nothing to get ready."""
@@ -104,49 +120,58 @@ class MemoryLimiter:
 
     def take_now(self, key: Key, tokens: int, now: int) -> Taken:
         """Take at once, or raise GatewayError."""
-        cap = self._concurrency if key.concurrency is None else key.concurrency
-        in_flight = self._in_flight.get(key.id, 0)
+        if not 0 <= now - self._turned_at < 2 * WINDOW_MS:
+            self._turn(now)
+        key_id = key.id
+        standing = self._young.get(key_id) or self._standing(key_id, now)
+        in_flight, cap = standing.in_flight, key.concurrency
+        if cap is None:
+            cap = self._concurrency
         if cap is not None and in_flight >= cap:
             raise crowded(key, in_flight, cap)
-        windows = windows_for(key, tokens)
-        if not windows:
-            self._in_flight[key.id] = in_flight + 1
-            return Taken(key.id, (), 0, 0, False)
-        known = self._state(key.id, now)
-        state, fits = take(known, windows, now)
-        found = verdicts(state, windows, now, taken=fits)
-        if not fits:
-            if known is not None and state.start < known.start:
-                # The clock was set back. The minute must begin anew once, not with every refusal.
-                self._young[key.id] = state
-            raise refused(key, found, tokens, now)
-        self._young[key.id] = state
-        self._in_flight[key.id] = in_flight + 1
-        reserved = tokens if key.tpm is None else min(tokens, key.tpm)
-        return Taken(key.id, found, state.start, reserved, True)
+        tpm = key.tpm
+        if tpm is None and key.rpm is None:
+            standing.in_flight = in_flight + 1
+            return Taken(standing, key_id, b"", 0, 0, False)
+        reserved = tokens if tpm is None or tokens < tpm else tpm
+        state = take(standing.state, key, reserved, now)
+        if state is None:
+            raise _refused(standing, key, tokens, now)
+        standing.state = state
+        standing.in_flight = in_flight + 1
+        return Taken(standing, key_id, rate_headers(state, key, now), state.start, reserved, True)
 
     def give_back_now(self, taken: Taken, actual_tokens: int | None, now: int) -> None:
         """Give back at once."""
-        if not taken.open:
+        standing = taken.standing
+        if standing is None:
             return
-        taken.open = False
-        key_id = taken.key_id
-        in_flight = self._in_flight.get(key_id, 0)
-        if in_flight > 1:
-            self._in_flight[key_id] = in_flight - 1
-        else:
-            self._in_flight.pop(key_id, None)
-        if taken.counted and actual_tokens is not None and actual_tokens != taken.reserved:
-            surplus = (0, taken.reserved - actual_tokens)
-            state = correct(self._state(key_id, now), taken.start, surplus, now)
-            if state is not None:
-                self._young[key_id] = state
+        taken.standing = None
+        standing.in_flight -= 1
+        if actual_tokens is not None and taken.counted and actual_tokens != taken.reserved:
+            standing.state = correct(standing.state, taken.start, taken.reserved - actual_tokens, now)
+            self._young[taken.key_id] = standing
 
-    def _state(self, key_id: str, now: int) -> State | None:
-        if now >= self._turn_at or len(self._young) >= self._keys_max:
-            self._old = self._young
-            self._young = {}
-            self._turn_at = now + 2 * WINDOW_MS
-        elif now < self._turn_at - 2 * WINDOW_MS:  # The clock was set back.
-            self._turn_at = now + 2 * WINDOW_MS
-        return self._young.get(key_id) or self._old.get(key_id)
+    def _standing(self, key_id: str, now: int) -> Standing:
+        """What is known of a key that was not used since the last turn."""
+        if len(self._young) >= self._keys_max:
+            self._turn(now)
+        found = self._young[key_id] = self._old.get(key_id) or Standing()
+        return found
+
+    def _turn(self, now: int) -> None:
+        """Begin a new generation, or only its time anew if the clock was set back."""
+        if now >= self._turned_at or len(self._young) >= self._keys_max:
+            busy = {key_id: one for key_id, one in self._old.items() if one.in_flight}
+            self._old, self._young = self._young, {}
+            self._old.update(busy)
+        self._turned_at = now
+
+
+def _refused(standing: Standing, key: Key, tokens: int, now: int) -> GatewayError:
+    known = standing.state
+    state = turned(known, now)
+    if state.start < known.start:
+        # The clock was set back. The minute must begin anew once, not with every refusal.
+        standing.state = state
+    return refused(key, verdicts(state, key, tokens, now), tokens, now)

@@ -18,7 +18,7 @@ import secrets
 from typing import Final
 
 from tollway.core.access.keys import Key
-from tollway.core.access.limits import State, crowded, refused, verdicts, windows_for
+from tollway.core.access.limits import State, crowded, rate_headers, refused, verdicts
 from tollway.store.limiter import CONCURRENCY_DEFAULT, MemoryLimiter, Taken
 from tollway.store.redis_line import AWAY, RedisLine, script
 
@@ -192,10 +192,8 @@ class RedisLimiter:
         if not taken.shared:
             self._local.give_back_now(taken, actual_tokens, now)
             return
-        if not taken.open:
+        if self._held.pop(taken.place, None) is None:
             return
-        taken.open = False
-        self._held.pop(taken.place, None)
         if self._skip():
             self._lose(taken.place, taken.key_id)
             return
@@ -220,24 +218,23 @@ class RedisLimiter:
             await self._line.run(_RENEW, _names(key_id)[1:], (now, LEASE_MS, *held))
 
     async def _take_shared(self, key: Key, tokens: int, place: str, now: int) -> Taken:
-        windows = windows_for(key, tokens)
+        rpm, tpm = key.rpm, key.tpm
         cap = self._concurrency if key.concurrency is None else key.concurrency
         args: list[str | int] = [self._clock(now), place, LEASE_MS, -1 if cap is None else cap]
-        for window in windows:
-            args += (-1 if window.limit is None else window.limit, window.cost)
+        limited = rpm is not None or tpm is not None
+        if limited:
+            args += (-1 if rpm is None else rpm, 1, -1 if tpm is None else tpm, tokens)
         answer = await self._line.run(_TAKE, _names(key.id), tuple(args))
         self._back()
         if answer[0] == 2:
             raise crowded(key, answer[2], cap or 0)
-        if not windows:
-            return Taken(key.id, (), 0, 0, False, place, True)
-        there, start, *counts = answer[1:]
-        state = State(start, (counts[0], counts[1]), (counts[2], counts[3]))
-        found = verdicts(state, windows, there, taken=answer[0] == 1)
+        if not limited:
+            return Taken(None, key.id, b"", 0, 0, False, place)
+        there, state = answer[1], State(*answer[2:])
         if answer[0] == 0:
-            raise refused(key, found, tokens, there)
-        reserved = tokens if key.tpm is None else min(tokens, key.tpm)
-        return Taken(key.id, found, start, reserved, True, place, True)
+            raise refused(key, verdicts(state, key, tokens, there), tokens, there)
+        reserved = tokens if tpm is None else min(tokens, tpm)
+        return Taken(None, key.id, rate_headers(state, key, there), state.start, reserved, True, place)
 
     async def _keep_leases(self) -> None:
         while True:

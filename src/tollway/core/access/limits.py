@@ -33,21 +33,12 @@ CONCURRENCY_RETRY_MS: Final = 1000
 """When to try again after too many calls at once: nobody knows when one ends, so soon."""
 
 
-class Window(Struct, frozen=True, gc=False):
-    """One limit per minute, and what this call takes of it. `limit` is positive; None counts and never refuses."""
-
-    name: str
-    limit: int | None
-    cost: int
-
-
 class Verdict(Struct, frozen=True, gc=False):
-    """What one window says. `remaining` is after the take; `reset_ms` until the whole limit is free again.
+    """What one window says to a call it has no room for. `reset_ms`: until the whole limit is free again.
 
-    `retry_after_ms` is 0 when allowed, else the exact wait until this call fits.
+    `retry_after_ms` is the exact wait until this call fits; 0 if it does, and another window refused it.
     """
 
-    allowed: bool
     name: str
     limit: int
     remaining: int
@@ -58,58 +49,51 @@ class Verdict(Struct, frozen=True, gc=False):
 class State(Struct, frozen=True, gc=False):
     """A key's two buckets. `start`: Unix ms at which the current minute began.
 
-    `before` and `current` hold what was taken in the minute before and in this one, a number per
-    window in the order of the windows.
+    `requests` and `tokens` were taken in this minute, the others in the one before. Both are
+    counted as soon as one is limited, so that a state keeps its shape when its key's limits change.
     """
 
     start: int
-    before: tuple[int, ...]
-    current: tuple[int, ...]
+    requests_before: int = 0
+    tokens_before: int = 0
+    requests: int = 0
+    tokens: int = 0
 
 
-def windows_for(key: Key, tokens: int) -> tuple[Window, ...]:
-    """The windows of a key for one call that reserves `tokens`: requests, then tokens.
+CLEAN: Final = State(-2 * WINDOW_MS)
+"""The state of a key that has taken nothing: its first minute begins when it is first asked."""
 
-    Both are there as soon as one is limited, so that a key's state keeps its shape when its
-    limits change; a key without any has none.
+
+def take(state: State, key: Key, tokens: int, now: int) -> State | None:
+    """The state after one request of `tokens` (at most the key's limit), or None if a window has no room for it.
+
+    `verdicts` tells why there is none.
     """
-    if key.rpm is None and key.tpm is None:
-        return ()
-    return (Window(REQUESTS, key.rpm, 1), Window(TOKENS, key.tpm, tokens))
+    elapsed = now - state.start
+    if not 0 <= elapsed < WINDOW_MS:
+        state = turned(state, now)
+        elapsed = now - state.start
+    # The sums of `used`, spelled out because every call comes past here.
+    left = WINDOW_MS - 1 - elapsed
+    requests, limit = state.requests + 1, key.rpm
+    if limit is not None and state.requests_before * left // WINDOW_MS + requests > limit:
+        return None
+    tokens, limit = state.tokens + tokens, key.tpm
+    if limit is not None and state.tokens_before * left // WINDOW_MS + tokens > limit:
+        return None
+    return State(state.start, state.requests_before, state.tokens_before, requests, tokens)
 
 
-def take(state: State | None, windows: tuple[Window, ...], now: int) -> tuple[State, bool]:
-    """Take every window's cost, or nothing at all. Returns the state and whether it was taken.
-
-    `state` None is a clean one. `verdicts` tells how the windows of the returned state stand.
-    """
-    if state is None or not 0 <= now - state.start < WINDOW_MS:
-        state = turned(state, len(windows), now)
-    left = WINDOW_MS - 1 - now + state.start
-    charged = []
-    for window, before, current in zip(windows, state.before, state.current, strict=True):
-        cost, limit = window.cost, window.limit
-        if limit is not None:
-            cost = min(cost, limit)
-            # The same sum as `used`, spelled out because every call comes past here.
-            if before * left // WINDOW_MS + current + cost > limit:
-                return state, False
-        charged.append(current + cost)
-    return State(state.start, state.before, tuple(charged)), True
-
-
-def turned(state: State | None, width: int, now: int) -> State:
+def turned(state: State, now: int) -> State:
     """The state as it stands at `now`: minutes that have passed are turned over or forgotten."""
-    if state is None:
-        return State(now, (0,) * width, (0,) * width)
     elapsed = now - state.start
     if elapsed < 0:  # The clock was set back; counting on from here beats waiting for it to catch up.
-        return State(now, state.before, state.current)
+        return State(now, state.requests_before, state.tokens_before, state.requests, state.tokens)
     if elapsed < WINDOW_MS:
         return state
     if elapsed < 2 * WINDOW_MS:
-        return State(state.start + WINDOW_MS, state.current, (0,) * width)
-    return State(now, (0,) * width, (0,) * width)
+        return State(state.start + WINDOW_MS, state.requests, state.tokens)
+    return State(now)
 
 
 def used(before: int, current: int, elapsed: int) -> int:
@@ -122,19 +106,27 @@ def used(before: int, current: int, elapsed: int) -> int:
     return before * (WINDOW_MS - 1 - elapsed) // WINDOW_MS + current
 
 
-def verdicts(state: State, windows: tuple[Window, ...], now: int, *, taken: bool) -> tuple[Verdict, ...]:
-    """How the limited windows stand at `now`, by what `take` returned; windows without a limit have no verdict."""
+def verdicts(state: State, key: Key, tokens: int, now: int) -> tuple[Verdict, ...]:
+    """How the limited windows stand at `now` for a call of `tokens`; windows without a limit have no verdict."""
     elapsed = now - state.start
     found = []
-    for window, before, current in zip(windows, state.before, state.current, strict=True):
-        limit = window.limit
+    for name, limit, cost, before, current in (
+        (REQUESTS, key.rpm, 1, state.requests_before, state.requests),
+        (TOKENS, key.tpm, tokens, state.tokens_before, state.tokens),
+    ):
         if limit is None:
             continue
-        free = limit - used(before, current, elapsed)
-        reset = wait(limit, limit, before, current, elapsed)
-        retry = 0 if taken else wait(limit, min(window.cost, limit), before, current, elapsed)
-        found.append(Verdict(retry == 0, window.name, limit, max(free, 0), reset, retry))
+        free = max(limit - used(before, current, elapsed), 0)
+        retry = wait(limit, min(cost, limit), before, current, elapsed)
+        found.append(Verdict(name, limit, free, reset(before, current, elapsed), retry))
     return tuple(found)
+
+
+def reset(before: int, current: int, elapsed: int) -> int:
+    """Milliseconds until nothing counts any more if nothing else is taken: `wait` for the whole of any limit."""
+    if current:
+        return 2 * WINDOW_MS - elapsed + -WINDOW_MS // current
+    return max(0, _until(before, 0) - elapsed)
 
 
 def wait(limit: int, cost: int, before: int, current: int, elapsed: int) -> int:
@@ -152,27 +144,21 @@ def _until(before: int, room: int) -> int:
     return WINDOW_MS + -(room + 1) * WINDOW_MS // before
 
 
-def correct(state: State | None, start: int, surplus: tuple[int, ...], now: int) -> State | None:
-    """Put actual costs in place of reserved ones. `surplus` per window: reserved minus actual.
+def correct(state: State, start: int, surplus: int, now: int) -> State:
+    """Put the actual tokens in place of the reserved ones. `surplus`: reserved minus actual.
 
     `start` is the `State.start` the reservation was taken under. A positive surplus is given back
     where it lies (this minute or the one before; older ones no longer count); a negative one is
-    taken now, even of a key that was forgotten while the call ran. None: nothing to remember.
+    taken now.
     """
-    if state is None and min(surplus) >= 0:
-        return None
-    if state is None or not 0 <= now - state.start < WINDOW_MS:
-        state = turned(state, len(surplus), now)
-    here, earlier = start == state.start, start == state.start - WINDOW_MS
-    before, current = [], []
-    for excess, old, new in zip(surplus, state.before, state.current, strict=True):
-        if excess < 0 or here:
-            new = new - excess if new > excess else 0
-        elif earlier:
-            old = old - excess if old > excess else 0
-        before.append(old)
-        current.append(new)
-    return State(state.start, tuple(before), tuple(current))
+    if not 0 <= now - state.start < WINDOW_MS:
+        state = turned(state, now)
+    begun, before, tokens = state.start, state.tokens_before, state.tokens
+    if start == begun or surplus < 0:
+        tokens = tokens - surplus if tokens > surplus else 0
+    elif start == begun - WINDOW_MS:
+        before = before - surplus if before > surplus else 0
+    return State(begun, state.requests_before, before, state.requests, tokens)
 
 
 def refused(key: Key, found: tuple[Verdict, ...], tokens: int, now: int) -> GatewayError:
@@ -203,22 +189,30 @@ def crowded(key: Key, in_flight: int, limit: int) -> GatewayError:
     )
 
 
-def rate_headers(found: tuple[Verdict, ...]) -> bytes:
-    """OpenAI's rate limit headers as a block of `name: value` lines, each ended by CRLF."""
-    block = b""
-    for one in found:
-        template = _REQUEST_LINES if one.name == REQUESTS else _TOKEN_LINES
-        block += template % (one.limit, one.remaining, go_duration(one.reset_ms))
+def rate_headers(state: State, key: Key, now: int) -> bytes:
+    """OpenAI's rate limit headers as a block of `name: value` lines, each ended by CRLF; `state` is after the take."""
+    elapsed, block = now - state.start, b""
+    if key.rpm is not None:
+        block = _lines(_REQUEST_LINES, key.rpm, state.requests_before, state.requests, elapsed)
+    if key.tpm is not None:
+        block += _lines(_TOKEN_LINES, key.tpm, state.tokens_before, state.tokens, elapsed)
     return block
 
 
-def _lines(name: str) -> bytes:
+def _lines(form: bytes, limit: int, before: int, current: int, elapsed: int) -> bytes:
+    # `used` and `reset`, spelled out once more.
+    gone = before * (WINDOW_MS - 1 - elapsed) // WINDOW_MS + current
+    free_in = 2 * WINDOW_MS - elapsed + -WINDOW_MS // current if current else reset(before, 0, elapsed)
+    return form % (limit, limit - gone if limit > gone else 0, go_duration(free_in))
+
+
+def _form(name: str) -> bytes:
     wanted = (("limit", "%d"), ("remaining", "%d"), ("reset", "%b"))
     return "".join([f"x-ratelimit-{what}-{name}: {form}\r\n" for what, form in wanted]).encode()
 
 
-_REQUEST_LINES: Final = _lines(REQUESTS)
-_TOKEN_LINES: Final = _lines(TOKENS)
+_REQUEST_LINES: Final = _form(REQUESTS)
+_TOKEN_LINES: Final = _form(TOKENS)
 
 
 def refusal_headers(error: GatewayError, now: int) -> list[tuple[bytes, bytes]]:
@@ -238,7 +232,16 @@ def go_duration(ms: int) -> bytes:
     """Milliseconds as Go writes a duration, which is how OpenAI writes them: 6m0s, 1.5s, 120ms, 0s."""
     if ms < 1000:
         return b"%dms" % ms if ms else b"0s"
-    minutes, rest = divmod(ms, 60_000)
-    seconds, rest = divmod(rest, 1000)
-    fraction = (b".%03d" % rest).rstrip(b"0") if rest else b""
-    return b"%dm%d%bs" % (minutes, seconds, fraction) if minutes else b"%d%bs" % (seconds, fraction)
+    seconds = ms // 1000
+    return (_WHOLE[seconds] if seconds < _WHOLE_MAX else _whole(seconds)) + _FRACTIONS[ms % 1000]
+
+
+def _whole(seconds: int) -> bytes:
+    return b"%dm%d" % divmod(seconds, 60) if seconds >= 60 else b"%d" % seconds
+
+
+_WHOLE_MAX: Final = 2 * WINDOW_MS // 1000 + 1
+_WHOLE: Final = tuple([_whole(seconds) for seconds in range(_WHOLE_MAX)])
+"""How a duration begins, by its seconds; two minutes are the longest a window takes to be free."""
+_FRACTIONS: Final = (b"s", *[(b".%03d" % ms).rstrip(b"0") + b"s" for ms in range(1, 1000)])
+"""How it ends, by its milliseconds."""
