@@ -16,6 +16,8 @@ from tollway.flows.gate import Gate
 
 COMPARED_MAX: Final = 200
 """Names that an unknown one is compared with: looking for what was meant must not hold up other calls."""
+FOUND_MAX: Final = 10_000
+"""Models a catalogue remembers as found; accounts are as many as operators make."""
 STRANGER_RPM: Final = 120
 """What callers of one address may ask a minute without a key."""
 
@@ -59,6 +61,10 @@ def stranger(ip: str, now: int) -> Key:
 
 async def find_model(gate: Gate, key: Key, name: str) -> Model:
     """The model a name stands for, with the price this key pays. Raises GatewayError with one of three causes."""
+    # All that `_find` asks of a key. What was found holds for as long as this catalogue is in force.
+    known = gate.catalogue.found.get((name, key.models, key.group, key.account_id))
+    if known is not None:
+        return known
     try:
         return _find(gate, key, name)
     except GatewayError:
@@ -68,13 +74,14 @@ async def find_model(gate: Gate, key: Key, name: str) -> Model:
 
 
 def _find(gate: Gate, key: Key, name: str) -> Model:
-    model = gate.catalogue.resolve(name)
+    catalogue = gate.catalogue
+    model = catalogue.resolve(name)
     if model is None:
         raise _not_found(gate, key, name)
     refusal = scopes.model_denied(key, model.id, model.aliases)
     if refusal is not None:
         raise refusal
-    if not servable(gate.catalogue, model, key.group):
+    if not servable(catalogue, model, key.group):
         raise GatewayError(
             "model_not_available",
             f"The model {name!r} exists but is not available: it is disabled, has no price or no enabled channel "
@@ -82,7 +89,11 @@ def _find(gate: Gate, key: Key, name: str) -> Model:
             param="model",
             scope="model",
         )
-    return priced_for(gate.catalogue, key, model)
+    if len(catalogue.found) >= FOUND_MAX:
+        catalogue.found.clear()
+    found = priced_for(catalogue, key, model)
+    catalogue.found[name, key.models, key.group, key.account_id] = found
+    return found
 
 
 def _not_found(gate: Gate, key: Key, name: str) -> GatewayError:

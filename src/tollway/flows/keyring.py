@@ -29,6 +29,8 @@ class Keyring:
         self._store = store
         self._pepper = pepper
         self._known: dict[bytes, Key] = {}
+        self.cached: Final = self._known.get
+        """The key of a digest, if it is in memory: the way of nearly every call, hence no call of ours."""
         self._unknown: set[bytes] = set()
         self._generation = 0
 
@@ -41,10 +43,6 @@ class Keyring:
     def digest(self, secret: str) -> bytes:
         """What a secret is known by."""
         return keys.digest(secret, self._pepper)
-
-    def cached(self, digest: bytes) -> Key | None:
-        """The key, if it is in memory; the way of nearly every call."""
-        return self._known.get(digest)
 
     async def find(self, secret: str) -> Key:
         """The key behind a secret, whatever its status. Raises GatewayError (invalid_api_key), StoreError."""

@@ -52,7 +52,7 @@ def candidates(
     now: int,
     dice: Callable[[], float],
 ) -> list[Candidate]:
-    """The channels to try, best first; never empty. `dice` yields numbers in [0, 1).
+    """The channels to try, best first; never empty, and not the caller's to change. `dice`: numbers in [0, 1).
 
     A half-open breaker's one probe is claimed for this call if its channel comes first, because
     only then is it sure to be tried; elsewhere such a channel is left out. Raises GatewayError
@@ -64,7 +64,10 @@ def candidates(
     if not found:
         raise _not_available(model, wish.group)
     if len(found) == 1:
-        return [_only(found[0], model.id, health, now)]
+        only = found[0]
+        if health.untroubled(only.channel.id, model.id):
+            return found
+        return [_only(only, model.id, health, now)]
     ranked = _ranked(found, wish, dice)
     well: list[Candidate] = []
     for candidate in ranked:

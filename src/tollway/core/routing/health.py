@@ -258,6 +258,10 @@ class Health:
         known = self._breakers.get((channel, model))
         return "closed" if known is None else phase(known, now)
 
+    def untroubled(self, channel: str, model: str) -> bool:
+        """Whether nothing is known against a channel: it is available, and its breaker has no probe to claim."""
+        return not self._breakers or (channel, model) not in self._breakers
+
     def available(self, channel: str, model: str, now: int) -> bool:
         """Whether a call may go to this channel for this model."""
         if not self._breakers:

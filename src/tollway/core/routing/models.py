@@ -84,8 +84,9 @@ class Model(Struct, frozen=True, kw_only=True):
 class Catalogue(Struct, frozen=True, kw_only=True):
     """A snapshot of everything routing needs. `version` grows with each change.
 
-    `discounts`: hundredths of a percent by ("account", its id) or ("group", its name). `serving`: what
-    `choose.serving` has found in this snapshot, by model and group.
+    `discounts`: hundredths of a percent by ("account", its id) or ("group", its name). What has been
+    found in this snapshot is remembered in it: `serving` by `choose.serving`, for a model and a group,
+    and `found` by `admit.find_model`, for a name and all of a key that decides what it may call and pays.
     """
 
     version: int
@@ -94,6 +95,7 @@ class Catalogue(Struct, frozen=True, kw_only=True):
     channels: dict[str, Channel]
     discounts: dict[tuple[str, str], int] = {}
     serving: dict[tuple[str, str], list[Any]] = {}
+    found: dict[tuple[str, tuple[str, ...], str, str], Model] = {}
 
     def discount(self, account_id: str, group: str) -> int:
         """What a customer pays less: the account's own discount, else that of the key's group."""
