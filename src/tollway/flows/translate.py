@@ -68,12 +68,12 @@ def unfit(gate: Gate, call: Call) -> frozenset[str]:
     GatewayError (unsupported_parameter, naming the field) when no channel is fit.
     """
     native = call.request.native
-    if isinstance(call.request, Embedding):
-        return NO_CHANNELS
     found = serving(call.model, gate.catalogue, call.key.group)
     for one in found:
         if one.channel.dialect == native:
             return NO_CHANNELS
+    if isinstance(call.request, Embedding):
+        return NO_CHANNELS
     lost: dict[str, Loss] = {}
     for one in found:
         endpoint = gate.endpoints.get(one.channel.id)

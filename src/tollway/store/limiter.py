@@ -15,7 +15,7 @@ from msgspec import Struct
 from tollway.core.access.keys import Key
 from tollway.core.access.limits import (
     CLEAN,
-    WINDOW_MS,
+    KEPT_MS,
     correct,
     crowded,
     rate_headers,
@@ -120,7 +120,7 @@ class MemoryLimiter:
 
     def take_now(self, key: Key, tokens: int, now: int) -> Taken:
         """Take at once, or raise GatewayError."""
-        if not 0 <= now - self._turned_at < 2 * WINDOW_MS:
+        if not 0 <= now - self._turned_at < KEPT_MS:
             self._turn(now)
         key_id = key.id
         standing = self._young.get(key_id) or self._standing(key_id, now)

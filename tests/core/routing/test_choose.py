@@ -188,3 +188,22 @@ def test_a_name_or_an_alias_stands_for_a_model() -> None:
     named = Catalogue(version=1, models=catalogue.models, aliases={"quick": "m", "gone": "x"}, channels={})
     assert named.resolve("m") is model and named.resolve("quick") is model
     assert named.resolve("gone") is None and named.resolve("") is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("afor"), st.integers(0, 40_000)), max_size=30))
+def test_an_only_channel_is_tried_as_its_breaker_says(story) -> None:
+    model, catalogue = a_catalogue(a_channel("a"))
+    health, now = Health(), NOW
+    for event, pause in story:
+        now += pause
+        if event == "a":
+            expected = not health.available("a", "m", now) or health.state("a", "m", now) == "half_open"
+            [one] = candidates(model, catalogue, WISH, health=health, now=now, dice=lambda: 0.5)
+            assert (one.channel.id, one.probe) == ("a", expected)
+        elif event == "f":
+            for _ in range(CONSECUTIVE):
+                health.fault("a", "m", now, dice=0.5)
+        elif event == "o":
+            health.ok("a", "m", now)
+        else:
+            health.release("a", "m")

@@ -27,6 +27,8 @@ from tollway.core.access.keys import Key
 from tollway.core.errors import GatewayError, Limit
 
 WINDOW_MS: Final = 60_000
+KEPT_MS: Final = 2 * WINDOW_MS
+"""How long what was taken may count: the rest of its own minute, and the whole of the next."""
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
 CONCURRENCY_RETRY_MS: Final = 1000
@@ -60,7 +62,7 @@ class State(Struct, frozen=True, gc=False):
     tokens: int = 0
 
 
-CLEAN: Final = State(-2 * WINDOW_MS)
+CLEAN: Final = State(-KEPT_MS)
 """The state of a key that has taken nothing: its first minute begins when it is first asked."""
 
 
@@ -91,7 +93,7 @@ def turned(state: State, now: int) -> State:
         return State(now, state.requests_before, state.tokens_before, state.requests, state.tokens)
     if elapsed < WINDOW_MS:
         return state
-    if elapsed < 2 * WINDOW_MS:
+    if elapsed < KEPT_MS:
         return State(state.start + WINDOW_MS, state.requests, state.tokens)
     return State(now)
 
@@ -125,7 +127,7 @@ def verdicts(state: State, key: Key, tokens: int, now: int) -> tuple[Verdict, ..
 def reset(before: int, current: int, elapsed: int) -> int:
     """Milliseconds until nothing counts any more if nothing else is taken: `wait` for the whole of any limit."""
     if current:
-        return 2 * WINDOW_MS - elapsed + -WINDOW_MS // current
+        return KEPT_MS - elapsed + -WINDOW_MS // current
     return max(0, _until(before, 0) - elapsed)
 
 
@@ -202,7 +204,7 @@ def rate_headers(state: State, key: Key, now: int) -> bytes:
 def _lines(form: bytes, limit: int, before: int, current: int, elapsed: int) -> bytes:
     # `used` and `reset`, spelled out once more.
     gone = before * (WINDOW_MS - 1 - elapsed) // WINDOW_MS + current
-    free_in = 2 * WINDOW_MS - elapsed + -WINDOW_MS // current if current else reset(before, 0, elapsed)
+    free_in = KEPT_MS - elapsed + -WINDOW_MS // current if current else reset(before, 0, elapsed)
     return form % (limit, limit - gone if limit > gone else 0, go_duration(free_in))
 
 
@@ -240,7 +242,7 @@ def _whole(seconds: int) -> bytes:
     return b"%dm%d" % divmod(seconds, 60) if seconds >= 60 else b"%d" % seconds
 
 
-_WHOLE_MAX: Final = 2 * WINDOW_MS // 1000 + 1
+_WHOLE_MAX: Final = KEPT_MS // 1000 + 1
 _WHOLE: Final = tuple([_whole(seconds) for seconds in range(_WHOLE_MAX)])
 """How a duration begins, by its seconds; two minutes are the longest a window takes to be free."""
 _FRACTIONS: Final = (b"s", *[(b".%03d" % ms).rstrip(b"0") + b"s" for ms in range(1, 1000)])
