@@ -28,7 +28,7 @@ class Keyring:
     def __init__(self, store: Store, pepper: bytes) -> None:
         self._store = store
         self._pepper = pepper
-        self._known: dict[bytes, Key] = {}
+        self._known: Final[dict[bytes, Key]] = {}
         self.cached: Final = self._known.get
         """The key of a digest, if it is in memory: the way of nearly every call, hence no call of ours."""
         self._unknown: set[bytes] = set()
