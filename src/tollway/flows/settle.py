@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tollway.core.billing.ledger import Bill, FailedBy, Outcome, bill, charge
-from tollway.core.billing.meters import meters_of
+from tollway.core.billing.ledger import Facts, FailedBy, Outcome, bill, close, close_plain
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.exchange import Usage
 from tollway.flows.attempts import Attempt
@@ -37,27 +36,33 @@ class Closed(Struct, frozen=True):
 
 async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: Ending) -> Closed:
     """Bill what the attempt delivered, by the table of who pays. Returns once that is durable."""
-    complete = attempt.ended and ending.failed_by == "none"
-    ours = estimate_tokens(0, call.request.input_bound)
-    facts = attempt.tally.facts(ending.failed_by, input_tokens=ours, complete=complete)
-    if attempt.drains and ending.failed_by == "client":
-        facts = replace(facts, drained=True, usage_final=attempt.ended)
-    due = bill(facts)
-    price = call.model.price
+    price, estimate, usage = call.model.price, held.estimate, attempt.tally.usage
     assert price is not None, "no hold is made for a model without a price"
-    amount = charge(due, price.rates, held.estimate.amount, bounded=held.estimate.bounded)
-    usage = {} if due.usage is None else meters_of(due.usage, price.rates)
+    complete = attempt.ended and ending.failed_by == "none"
+    due = None
+    if complete and usage is not None:
+        due = close_plain(usage, price.rates, estimate.amount, bounded=estimate.bounded)
+    if due is None:
+        owed = bill(_facts(call, attempt, ending, complete=complete))
+        due = close(owed, price.rates, estimate.amount, bounded=estimate.bounded)
     now = now_ms()
     attempts = (*call.attempts, attempt.record(call.id, now))
-    how = _How(due.outcome, due.flags, usage, attempt, attempts, now)
     settlement = Settlement(
         hold_id=call.id,
-        amount=amount,
-        reason=_reason(due),
-        call=_record(call, held, ending, how),
+        amount=due.amount,
+        reason=",".join(due.flags) if due.flags else due.outcome,
+        call=_record(call, held, ending, _How(due.outcome, due.flags, due.counts, attempt, attempts, now)),
         attempts=attempts,
     )
     return Closed(await gate.store.ledger.settle(settlement), due.usage, due.flags)
+
+
+def _facts(call: Call, attempt: Attempt, ending: Ending, *, complete: bool) -> Facts:
+    ours = estimate_tokens(0, call.request.input_bound)
+    facts = attempt.tally.facts(ending.failed_by, input_tokens=ours, complete=complete)
+    if attempt.drains and ending.failed_by == "client":
+        return replace(facts, drained=True, usage_final=attempt.ended)
+    return facts
 
 
 async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> Settled:
@@ -85,10 +90,6 @@ def _cost(attempts: Sequence[AttemptRecord]) -> int | None:
     return total
 
 
-def _reason(due: Bill) -> str:
-    return ",".join(due.flags) or due.outcome
-
-
 class _How(Struct, frozen=True):
     """What a record says beyond the call itself. `attempt`: the one that answered."""
 
@@ -101,19 +102,19 @@ class _How(Struct, frozen=True):
 
 
 def _record(call: Call, held: Held | None, ending: Ending, how: _How) -> CallRecord:
-    price, attempt = call.model.price, how.attempt
+    key, model, request, price, attempt = call.key, call.model, call.request, call.model.price, how.attempt
     last = how.attempts[-1] if how.attempts else None
     return CallRecord(
         id=call.id,
-        account_id=call.key.account_id,
-        project_id=call.key.project_id,
-        key_id=call.key.id,
-        model=call.model.id,
+        account_id=key.account_id,
+        project_id=key.project_id,
+        key_id=key.id,
+        model=model.id,
         channel_id=last.channel_id if last else None,
         upstream_model=last.upstream_model if last else None,
-        dialect=call.request.dialect,
+        dialect=request.dialect,
         route=call.route,
-        stream=call.request.stream,
+        stream=request.stream,
         status=ending.status,
         outcome=how.outcome,
         error_code=ending.error_code,

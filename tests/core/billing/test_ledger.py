@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollway.core.billing.ledger import Bill, Facts, bill, charge
+from tollway.core.billing.ledger import Bill, Due, Facts, bill, close, close_plain
+from tollway.core.billing.rates import Rates
 from tollway.core.exchange import Usage
 
 TOLD = Usage(input=100, output=40)
@@ -180,11 +181,12 @@ RATES = {"input": 1_000_000, "output": 2_000_000}
     ],
 )
 def test_what_a_bill_charges(flags, bounded, held, expected) -> None:
-    assert charge(Bill(TOLD, flags, "ok"), RATES, held, bounded=bounded) == expected
+    due = close(Bill(TOLD, flags, "ok"), RATES, held, bounded=bounded)
+    assert due == Due(TOLD, flags, "ok", {"input": 100, "output": 40}, expected)
 
 
 def test_nothing_due_releases_the_hold() -> None:
-    assert charge(Bill(None, (), "failed"), RATES, 150, bounded=True) is None
+    assert close(Bill(None, (), "failed"), RATES, 150, bounded=True) == Due(None, (), "failed", {}, None)
 
 
 COUNT = st.integers(0, 50)
@@ -200,7 +202,7 @@ ANY_FACTS = st.builds(
 @given(ANY_FACTS, st.integers(0, 200))
 def test_no_bounded_call_costs_more_than_its_hold_and_no_refused_one_costs_anything(known, held) -> None:
     due = bill(known)
-    amount = charge(due, RATES, held, bounded=True)
+    amount = close(due, RATES, held, bounded=True).amount
     assert amount is None or 0 <= amount <= held
     if not known.accepted or known.bad_body:
         assert amount is None
@@ -208,3 +210,53 @@ def test_no_bounded_call_costs_more_than_its_hold_and_no_refused_one_costs_anyth
         assert amount is None
     if amount is not None and known.finished and known.output_tokens:
         assert due.usage is not None and due.usage.output > 0
+
+
+DETAIL = st.integers(0, 3)
+MANY = st.integers(0, 10**12)
+ANY_USAGE = st.builds(
+    Usage,
+    input=MANY | COUNT, output=MANY | COUNT, anomalous=st.booleans(),
+) | st.builds(
+    Usage,
+    input=COUNT, output=COUNT, cache_read=DETAIL, cache_write=DETAIL, cache_write_1h=DETAIL,
+    reasoning=DETAIL, audio_in=DETAIL, audio_out=DETAIL, image_in=DETAIL, image_out=DETAIL,
+    tools=st.sampled_from([{}, {"web_search": 2}]), tier=st.sampled_from(["", "flex", "priority"]),
+)  # fmt: skip
+RATE = st.integers(0, 10**7)
+EVERY_RATE = ("input", "output", "cache_read", "reasoning", "call", "web_search", "grounded")
+ANY_RATES = st.dictionaries(st.sampled_from(EVERY_RATE), RATE).map(Rates) | st.sampled_from(
+    [
+        Rates({"input": 3, "input@20": 4, "output": 9}),
+        Rates({"input": 3, "output": 9, "input:flex": 1, "output:flex": 2}),
+        Rates({"input": 2_500_000, "output": 10_000_000}, 1_250),
+        Rates({"input": 10**18, "output": 10**18}, 10_000),
+        RATES,
+    ]
+)
+
+
+@given(
+    told=ANY_USAGE,
+    rates=ANY_RATES,
+    held=st.integers(0, 10**15),
+    bounded=st.booleans(),
+    ours=st.tuples(COUNT, COUNT),
+    silent=st.booleans(),
+)
+def test_most_calls_are_closed_as_all_are(told, rates, held, bounded, ours, silent) -> None:
+    short = close_plain(told, rates, held, bounded=bounded)
+    known = facts(
+        input_tokens=ours[0],
+        output_tokens=ours[1],
+        usage=told,
+        usage_final=True,
+        finished=True,
+        silent=silent,
+    )
+    assert short is None or short == close(bill(known), rates, held, bounded=bounded)
+
+
+def test_a_call_of_input_and_output_alone_is_closed_without_more_thought() -> None:
+    due = close_plain(TOLD, Rates(RATES), 150, bounded=False)
+    assert due == Due(TOLD, (), "ok", {"input": 100, "output": 40}, 180)

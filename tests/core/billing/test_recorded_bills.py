@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from tollway.core.billing.ledger import Facts, bill, charge
+from tollway.core.billing.ledger import Facts, bill, close
 from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import cost
 from tollway.core.billing.rates import Rates
@@ -453,6 +453,6 @@ def test_the_bill_of_a_reported_usage_is_what_its_call_is_charged() -> None:
     ]
     due = bill(Facts(accepted=True, usage=read(payload), output_tokens=1, finished=True, usage_final=True))
     assert due.outcome == "ok" and due.flags == ()
-    assert charge(due, rates, 10**12, bounded=True) == amount
+    assert close(due, rates, 10**12, bounded=True).amount == amount
     # A tenth less: 227,500,000 x 0.9
-    assert charge(due, rates.less(1000), 10**12, bounded=True) == 204_750_000
+    assert close(due, rates.less(1000), 10**12, bounded=True).amount == 204_750_000

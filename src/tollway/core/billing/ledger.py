@@ -13,7 +13,7 @@ The side that broke the exchange pays. In the order in which it is decided:
     normal end, nothing counted                            our own count
     the upstream declined to answer, or made vectors       input, and what it counted
 
-Nothing here does I/O or knows amounts on hold; `charge` caps what is a matter of estimate.
+Nothing here does I/O; `close` caps what is a matter of estimate by what is held.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from typing import Final, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tollway.core.billing.meters import contradictory, meters_of
+from tollway.core.billing.meters import contradictory, meters_of, plain
 from tollway.core.billing.money import AMOUNT_MAX
 from tollway.core.billing.pricing import cost
+from tollway.core.billing.rates import Rates
 from tollway.core.exchange import Usage
 
 Outcome = Literal["ok", "partial", "cancelled", "failed"]
@@ -68,6 +69,16 @@ class Bill(Struct, frozen=True):
     outcome: Outcome
 
 
+class Due(Struct, frozen=True):
+    """A bill with the counts it comes to by meter, and the micro-credits to settle with (None: release the hold)."""
+
+    usage: Usage | None
+    flags: tuple[str, ...]
+    outcome: Outcome
+    counts: dict[str, int]
+    amount: int | None
+
+
 _CAPPED: Final = frozenset({"estimated", "usage_anomaly", "partial"})
 
 
@@ -84,17 +95,38 @@ def bill(facts: Facts) -> Bill:
     return _complete(facts)
 
 
-def charge(due: Bill, rates: Mapping[str, int], held: int, *, bounded: bool) -> int | None:
-    """Micro-credits to settle a hold of `held` with, None to release it.
+def close(owed: Bill, rates: Mapping[str, int], held: int, *, bounded: bool) -> Due:
+    """What to settle a hold of `held` micro-credits with.
 
     A call never costs more than its hold, with one exception: when the hold was not an upper
     bound (`Estimate.bounded`) and the upstream counted properly to a proper end, the whole cost
     is asked for and the ledger decides what the wallet affords of it.
     """
-    if due.usage is None:
+    usage, flags = owed.usage, owed.flags
+    if usage is None:
+        return Due(None, flags, owed.outcome, {}, None)
+    counts = meters_of(usage, rates)
+    amount = min(cost(counts, rates), AMOUNT_MAX)
+    if bounded or not _CAPPED.isdisjoint(flags):
+        amount = min(amount, held)
+    return Due(usage, flags, owed.outcome, counts, amount)
+
+
+def close_plain(usage: Usage, rates: Mapping[str, int], held: int, *, bounded: bool) -> Due | None:
+    """The same for most calls: they came to their end, and the upstream counted input and output and nothing else.
+
+    None where there is more to think about; then `bill` and `close` do. They would say the same.
+    """
+    if type(rates) is not Rates or rates.plain is None:
         return None
-    amount = min(cost(meters_of(due.usage, rates), rates), AMOUNT_MAX)
-    return min(amount, held) if bounded or not _CAPPED.isdisjoint(due.flags) else amount
+    taken, given = usage.input, usage.output
+    if not taken or not given or usage.anomalous or not plain(usage):
+        return None
+    due_in, due_out = rates.plain
+    amount = -(-(taken * due_in + given * due_out) // rates.scale)
+    most = held if bounded and held < AMOUNT_MAX else AMOUNT_MAX
+    counts = {"input": taken, "output": given}
+    return Due(usage, (), "ok", counts, min(most, amount))
 
 
 def _unserved(facts: Facts) -> tuple[tuple[str, ...], Outcome]:

@@ -209,6 +209,22 @@ def _split(
     return total
 
 
+def plain(usage: Usage) -> bool:
+    """Whether only input and output were counted, so that there is nothing to take apart."""
+    return not (
+        usage.cache_read
+        or usage.cache_write
+        or usage.cache_write_1h
+        or usage.reasoning
+        or usage.audio_in
+        or usage.audio_out
+        or usage.image_in
+        or usage.image_out
+        or usage.tools
+        or usage.tier
+    )
+
+
 def contradictory(usage: Usage) -> bool:
     """Whether the details cannot be parts of their totals, which makes the bill a matter of interpretation."""
     parts_in = usage.cache_read + usage.cache_write + usage.cache_write_1h

@@ -18,15 +18,15 @@ _PLACES: Final = len(str(AMOUNT_MAX // MICRO))
 
 def credits_text(micro: int) -> str:
     """Micro-credits as decimal credits without trailing zeros: 1500000 -> '1.5'."""
-    sign = "-" if micro < 0 else ""
-    whole, rest = divmod(abs(micro), MICRO)
-    return f"{sign}{whole}.{rest:06d}".rstrip("0").rstrip(".")
+    if micro < 0:
+        return f"-{credits_text(-micro)}"
+    rest = micro % MICRO
+    return f"{micro // MICRO}.{rest:06d}".rstrip("0") if rest else f"{micro // MICRO}"
 
 
 def credits_number(micro: int) -> int | float:
     """Micro-credits as the number JSON shows. Exact up to 2^53 micro-credits; display only, never arithmetic."""
-    whole, rest = divmod(micro, MICRO)
-    return whole if rest == 0 else micro / MICRO
+    return micro / MICRO if micro % MICRO else micro // MICRO
 
 
 def parse_credits(text: str) -> int:

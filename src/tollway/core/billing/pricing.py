@@ -70,9 +70,10 @@ def cost(meters: Mapping[str, int], rates: Mapping[str, int]) -> int:
     marked with a tier takes the rates of that tier.
     """
     known = rates if type(rates) is Rates else Rates(rates)
-    if known.tiers:
+    due = known.only
+    if due is None:
         known = known.of_tier(tier_of(meters))
-    due = known.at(input_tokens(meters)) if len(known.steps) > 1 else known.steps[0][1]
+        due = known.at(input_tokens(meters))
     total = 0
     for meter, count in meters.items():
         rate = due.get(meter)
@@ -119,7 +120,8 @@ def estimate(  # noqa: PLR0913 - what decides a bound, two of them by keyword
     if special:
         admit(terms, known, model.id)
         input_bound = _unseen(input_bound, terms, model)
-    tokens = min(input_bound, model.context_window) if model.context_window else input_bound
+    window = model.context_window
+    tokens = window if window and window < input_bound else input_bound
     rate_in, rate_out, audio_in, audio_out = (
         dearest(known, tokens, terms.tier) if special else known.dearest(tokens)
     )
@@ -136,7 +138,8 @@ def estimate(  # noqa: PLR0913 - what decides a bound, two of them by keyword
             output = clamp = affordable
     amount = -(-(fixed + output * per_token) // known.scale)
     bounded = clamp is not None or output_wanted is not None or model.output_max > 0
-    bounded = bounded and not (terms.tools or terms.loads)
+    if special:
+        bounded = bounded and not (terms.tools or terms.loads)
     return Estimate(tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
 
 

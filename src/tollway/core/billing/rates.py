@@ -138,7 +138,18 @@ class Rates(dict[str, int]):
     `due` rates is divided by to give micro-credits. Raises ValueError; see `check_rates`.
     """
 
-    __slots__ = ("_flat", "_less", "_variants", "call", "discount", "scale", "steps", "tiers")
+    __slots__ = (
+        "_flat",
+        "_less",
+        "_variants",
+        "call",
+        "discount",
+        "only",
+        "plain",
+        "scale",
+        "steps",
+        "tiers",
+    )
 
     scale: int
     call: int
@@ -147,6 +158,10 @@ class Rates(dict[str, int]):
     and the dearest of them."""
     tiers: dict[str, Rates]
     """The price that each tier is; see `of_tier`."""
+    only: dict[str, int] | None
+    """The due rates by meter, where they are the same for calls of every size and tier."""
+    plain: tuple[int, int] | None
+    """The due rates of input and output, where a call that counts nothing else costs nothing else either."""
 
     def __init__(self, rates: Mapping[str, int] | Iterable[tuple[str, int]] = (), discount: int = 0) -> None:
         super().__init__(rates)
@@ -163,6 +178,8 @@ class Rates(dict[str, int]):
         self.call = self._flat.get("call", 0)
         self.steps = _steps(self._flat)
         self.tiers = {tier: Rates(of_tier(tier, self), discount) for tier in tiers_of(self)}
+        self.only = only = None if self.tiers or len(self.steps) > 1 else self.steps[0][1]
+        self.plain = None if only is None or "call" in only else (only.get("input", 0), only.get("output", 0))
 
     def of_tier(self, tier: str) -> Rates:
         """The rates of a call that was served on a tier: the plain ones if the price does not know it."""
