@@ -83,10 +83,10 @@ async def test_who_leaves_before_the_first_word_of_an_upstream_that_bills_all_th
 
 
 def _reading(task: asyncio.Task[None]) -> bool:
-    """Whether a call waits for more of an answer that has begun."""
+    """Whether a call waits for more of an answer that has begun, whose upstream bills all the same."""
     frame = task.get_coro().cr_await  # type: ignore[union-attr]
     while frame is not None and hasattr(frame, "cr_await"):
-        if frame.cr_code.co_name == "more":
+        if frame.cr_code.co_name == "_read_shielded":
             return True
         frame = frame.cr_await
     return False

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from tollway.core.billing.meters import meters_of
 from tollway.core.billing.pricing import cost
 from tollway.core.errors import GatewayError
+from tollway.core.exchange import Usage
 from tollway.core.relay import BadAnswer, Relay
 from tollway.core.routing.choose import Candidate, Wish, candidates
-from tollway.core.routing.failover import Ok, Terms, Wait, Waited, failover
+from tollway.core.routing.failover import Terms, Wait, Waited, failover
 from tollway.core.routing.faults import Fault, blames_channel, scrubbed, upstream_error
 from tollway.flows import refusals, translate
 from tollway.flows.call import Call, Tally
@@ -56,6 +57,7 @@ class Attempt:
         "error",
         "first_at",
         "n",
+        "prepared",
         "received",
         "relay",
         "response",
@@ -72,6 +74,7 @@ class Attempt:
         self.n = n
         self.candidate = candidate
         self.endpoint = endpoint
+        self.prepared = prepared
         self.relay: Relay = prepared.relay
         self.dropped = prepared.dropped
         self.began = now_ms()
@@ -91,8 +94,12 @@ class Attempt:
         """Read on: bytes for the client, after the tally has seen what they meant. Raises UpstreamFault, BadAnswer."""
         chunk = self.response.arrived()
         if chunk is None:
-            chunk = await (self._read_shielded() if self.drains else self.response.read_some())
+            chunk = await self.next_piece()
         return self.take(chunk)
+
+    def next_piece(self) -> Coroutine[Any, Any, bytes]:
+        """Wait for what comes next of the answer, b"" being its end. Raises UpstreamFault."""
+        return self._read_shielded() if self.drains else self.response.read_some()
 
     def take(self, chunk: bytes) -> bytes:
         """Bytes for the client that a piece of the answer becomes, b"" being its end. Raises BadAnswer."""
@@ -120,6 +127,12 @@ class Attempt:
         self._reading = None
         return chunk
 
+    def held_back_enough(self) -> bool:
+        """Whether the beginning of a stream without content has been held back for as long as it may be."""
+        if self.received > HELD_BACK_MAX:
+            return True
+        return self.first_at is not None and now_ms() - self.first_at > HELD_BACK_MS
+
     async def finish(self) -> None:
         """Read the rest for what it counts. Raises UpstreamFault, BadAnswer."""
         while not (self.ended or self.tally.failed):
@@ -134,22 +147,27 @@ class Attempt:
 
     def record(self, call_id: str, now: int) -> AttemptRecord:
         """The attempt as it will be remembered. Its cost is known where the upstream reported usage."""
-        rates, usage = self.candidate.route.cost, self.tally.usage
-        # Before its end an answer may tell what its tools did and nothing of tokens.
-        known = rates is not None and usage is not None and (usage.input > 0 or usage.output > 0)
+        route, began, first_at = self.candidate.route, self.began, self.first_at
         return AttemptRecord(
             call_id=call_id,
             n=self.n,
-            channel_id=self.candidate.channel.id,
-            upstream_model=self.candidate.route.upstream_model,
+            channel_id=route.channel_id,
+            upstream_model=route.upstream_model,
             status=self.status,
             error=self.error,
-            latency_ms=now - self.began,
-            first_byte_ms=None if self.first_at is None else self.first_at - self.began,
-            cost=cost(meters_of(usage, rates), rates) if known and rates and usage else None,
-            created_at=self.began,
+            latency_ms=now - began,
+            first_byte_ms=None if first_at is None else first_at - began,
+            cost=_cost(self.tally.usage, route.cost) if route.cost else None,
+            created_at=began,
             dropped=self.dropped,
         )
+
+
+def _cost(usage: Usage | None, rates: dict[str, int]) -> int | None:
+    # Before its end an answer may tell what its tools did and nothing of tokens.
+    if usage is None or not (usage.input or usage.output):
+        return None
+    return cost(meters_of(usage, rates), rates)
 
 
 async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: frozenset[str]) -> Attempt:
@@ -162,10 +180,16 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
         call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=_dice(call)
     )
     gate.retries.called(call.created_at)
-    outcome, attempt = await _try(gate, call, found[0], output_cap)
-    if attempt is not None:
-        return attempt
-    # Only now is a plan needed; it begins with what has just been tried.
+    outcome = await _try(gate, call, found[0], output_cap)
+    if isinstance(outcome, Attempt):
+        return outcome
+    return await _go_on(gate, call, found, outcome, output_cap)
+
+
+async def _go_on(
+    gate: Gate, call: Call, found: list[Candidate], outcome: Fault | Waited, output_cap: int | None
+) -> Attempt:
+    """Follow the plan of a call whose first attempt failed: only now is one needed. Raises GatewayError."""
     plan = failover(found, _terms(gate, call))
     step = next(plan)
     unsigned = None
@@ -181,19 +205,19 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
         if isinstance(step, Wait):
             await asyncio.sleep(step.ms / 1000)
             outcome = Waited(now_ms())
-        else:
-            outcome, attempt = await _try(gate, call, step, output_cap)
-            if attempt is not None:
-                return attempt
+            continue
+        tried = await _try(gate, call, step, output_cap)
+        if isinstance(tried, Attempt):
+            return tried
+        outcome = tried
 
 
 async def _without_seals(gate: Gate, call: Call, candidate: Candidate, output_cap: int | None) -> Attempt:
     """Ask once more, without what no account knows any more, as after a change of account. Raises GatewayError."""
-    outcome, attempt = await _try(gate, call, candidate, output_cap, prepare=translate.prepare_unsealed)
-    if attempt is None:
-        assert isinstance(outcome, Fault), "what is no attempt has failed"
-        raise upstream_error(outcome, len(call.attempts))
-    return attempt
+    tried = await _try(gate, call, candidate, output_cap, prepare=translate.prepare_unsealed)
+    if isinstance(tried, Fault):
+        raise upstream_error(tried, len(call.attempts))
+    return tried
 
 
 def _dice(call: Call) -> Callable[[], float]:
@@ -214,107 +238,138 @@ def _terms(gate: Gate, call: Call) -> Terms:
 
 
 async def _try(
-    gate: Gate,
-    call: Call,
-    candidate: Candidate,
-    output_cap: int | None,
-    *,
-    prepare: Prepare = translate.prepare,
-) -> tuple[Ok | Fault | Waited, Attempt | None]:
-    """One attempt: its outcome, and the attempt itself if it opened."""
+    gate: Gate, call: Call, candidate: Candidate, output_cap: int | None, *, prepare: Prepare | None = None
+) -> Attempt | Fault:
+    """One attempt: it, if it opened, with a record of it if it did not."""
+    attempt = _at_home(gate, call, candidate, output_cap) if prepare is None else None
+    if attempt is None:
+        found = await _made(gate, call, candidate, output_cap, prepare or translate.prepare)
+        if isinstance(found, Fault):
+            return found
+        attempt = found
+    # One coroutine from here to the transport: each that lies between is run through whenever something arrives.
+    try:
+        upstream = attempt.prepared.request(call, attempt.endpoint, candidate.route.upstream_model)
+        if attempt.endpoint.authorise is not None:
+            upstream = await attempt.endpoint.authorise(upstream)
+        attempt.response = response = await gate.transport.send(upstream)
+        attempt.status = response.status
+        attempt.first_at = now_ms()
+        if response.status == 200:
+            _accept(attempt, response, streamed=call.request.stream)
+            tally, streamed, waiting = attempt.tally, attempt.relay.streamed, []
+            while not (tally.size or attempt.ended or tally.failed):
+                chunk = response.arrived()
+                waiting.append(attempt.take(await attempt.next_piece() if chunk is None else chunk))
+                if streamed and attempt.held_back_enough():
+                    # It thinks where nobody may look. Whoever waits is shown that something is going on.
+                    break
+            fault = _begin(attempt, waiting)
+        else:
+            fault = await _refusal(call, attempt)
+    except UpstreamFault as error:
+        # Its words name hosts and addresses, which are the operator's business and not the caller's.
+        log.info("%s: attempt %d on %s failed: %s", call.id, attempt.n, candidate.channel.name, error)
+        fault = Fault(error.kind, now_ms(), attempt.status)
+    except BadAnswer as error:
+        fault = Fault("bad_body", now_ms(), message=str(error))
+    except BaseException:
+        _cut(gate, call, attempt)
+        raise
+    return attempt if fault is None else _failed(gate, call, attempt, fault)
+
+
+def _at_home(gate: Gate, call: Call, candidate: Candidate, output_cap: int | None) -> Attempt | None:
+    """An attempt to make at once, as most are; None where `_made` has more to think about."""
+    endpoint = gate.endpoints.get(candidate.channel.id)
+    if endpoint is None or candidate.probe:
+        return None
+    prepared = translate.at_home(call, candidate, output_cap)
+    return None if prepared is None else _ready(gate, call, candidate, endpoint, prepared)
+
+
+async def _made(
+    gate: Gate, call: Call, candidate: Candidate, output_cap: int | None, prepare: Prepare
+) -> Attempt | Fault:
+    """An attempt to make, whatever it takes to say the call to the channel. Raises GatewayError."""
     endpoint = gate.endpoints.get(candidate.channel.id)
     prepared = None
     try:
         if endpoint is None:
-            return Fault("connect", now_ms(), message="the channel's address or credential is unusable"), None
+            return Fault("connect", now_ms(), message="the channel's address or credential is unusable")
         prepared = await prepare(gate, call, candidate, endpoint, output_cap)
     except GatewayError as error:
         if error.code != "unsupported_parameter":
             raise
         # Found out late, because a channel of the client's own dialect came first.
-        return Fault("unfit", now_ms(), message=error.message), None
+        return Fault("unfit", now_ms(), message=error.message)
     finally:
         if prepared is None and candidate.probe:
             # Nothing was sent, so the next call may be the channel's test.
             gate.health.release(candidate.channel.id, call.model.id)
+    return _ready(gate, call, candidate, endpoint, prepared)
+
+
+def _ready(gate: Gate, call: Call, candidate: Candidate, endpoint: Endpoint, prepared: Prepared) -> Attempt:
     attempt = Attempt(len(call.attempts) + 1, candidate, endpoint, prepared)
-    attempt.tally.generates = call.request.verb != "embed"
-    if len(call.model.routes) > 1 and attempt.candidate.channel.dialect == call.request.native:
+    if call.request.verb == "embed":
+        attempt.tally.generates = False
+    if len(call.model.routes) > 1 and candidate.channel.dialect == call.request.native:
         attempt.watch = Watch(gate.makers, endpoint.scope)
-    outcome = await _run(gate, call, attempt, prepared)
-    return outcome, attempt if isinstance(outcome, Ok) else None
+    return attempt
 
 
-async def _run(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) -> Ok | Fault:
-    """Send once, and read until content, the end or a fault."""
-    fault: Fault | None = None
-    opened = False
-    try:
-        fault = await _send(gate, call, attempt, prepared)
-        opened = fault is None
-    except UpstreamFault as error:
-        # Its words name hosts and addresses, which are the operator's business and not the caller's.
-        log.info("%s: attempt %d on %s failed: %s", call.id, attempt.n, attempt.candidate.channel.name, error)
-        fault = Fault(error.kind, now_ms(), attempt.status)
-    except BadAnswer as error:
-        fault = Fault("bad_body", now_ms(), message=str(error))
-    finally:
-        # Whatever ends an attempt early, even a client that left, leaves a record and no connection.
-        if not opened:
-            attempt.error = _label(fault)
-            if fault is None:
-                gate.health.release(attempt.candidate.channel.id, call.model.id)
-            if fault is None and attempt.tally.accepted:
-                # The upstream has begun to work for a client that left: that is settled, recorded
-                # and closed, or read to its end, there.
-                call.begun = attempt
-            else:
-                attempt.close()
-                call.attempts.append(attempt.record(call.id, now_ms()))
-    if fault is None:
-        return Ok()
-    _blame(gate, call, attempt, fault)
-    return fault._replace(message=fault.message and _clean(attempt, fault.message))
+async def _refusal(call: Call, attempt: Attempt) -> Fault:
+    fault = await refusals.read(attempt.response, attempt.endpoint.dialect)
+    # A prompt may speak of signatures too.
+    return fault if fault.kind != "seal" or translate.sealed(call) else fault._replace(kind="status")
 
 
-async def _send(gate: Gate, call: Call, attempt: Attempt, prepared: Prepared) -> Fault | None:
-    endpoint, streamed = attempt.endpoint, call.request.stream
-    upstream = prepared.request(call, endpoint, attempt.candidate.route.upstream_model)
-    if endpoint.authorise is not None:
-        upstream = await endpoint.authorise(upstream)
-    attempt.response = response = await gate.transport.send(upstream)
-    attempt.status = response.status
-    attempt.first_at = now_ms()
-    if response.status != 200:
-        fault = await refusals.read(response, endpoint.dialect)
-        # A prompt may speak of signatures too.
-        return fault if fault.kind != "seal" or translate.sealed(call) else fault._replace(kind="status")
+def _accept(attempt: Attempt, response: UpstreamResponse, *, streamed: bool) -> None:
+    """An upstream has taken the call on. Raises BadAnswer where what it sends cannot be its answer."""
     attempt.tally.accepted = True
+    endpoint = attempt.endpoint
     kind = response.header(b"content-type") or b""
-    attempt.unwrap = endpoint.unwrapper(kind, stream=streamed)
-    _refuse_wrong_kind(kind, endpoint.dialect, streamed=attempt.relay.streamed)
-    tally, waiting = attempt.tally, []
-    while not (tally.size or attempt.ended or tally.failed):
-        waiting.append(await attempt.more())
-        if attempt.relay.streamed and (
-            attempt.received > HELD_BACK_MAX or now_ms() - attempt.first_at > HELD_BACK_MS
-        ):
-            # It thinks where nobody may look. Whoever waits is shown that something is going on.
-            break
+    if streamed:
+        attempt.unwrap = endpoint.unwrapper(kind, stream=True)
+    if kind.startswith(WRONG_KINDS):
+        raise BadAnswer(f"it answered with {kind[:60].decode('latin-1')}, not with {endpoint.dialect}")
+    if attempt.relay.streamed and kind.startswith(b"application/json"):
+        raise BadAnswer("it answered with one JSON object where a stream was asked for")
+
+
+def _begin(attempt: Attempt, waiting: list[bytes]) -> Fault | None:
+    """What is wrong with the beginning of an answer; None if it may go to the client."""
+    tally = attempt.tally
     if tally.failed:
         return refusals.in_band(tally.failed)
-    if attempt.ended and tally.empty():
+    if attempt.ended and not tally.size and tally.empty():
         return Fault("empty", now_ms(), message="it generated nothing")
     tally.first_at = now_ms()
     attempt.waiting = b"".join(waiting)
     return None
 
 
-def _refuse_wrong_kind(kind: bytes, dialect: str, *, streamed: bool) -> None:
-    if kind.startswith(WRONG_KINDS):
-        raise BadAnswer(f"it answered with {kind[:60].decode('latin-1')}, not with {dialect}")
-    if streamed and kind.startswith(b"application/json"):
-        raise BadAnswer("it answered with one JSON object where a stream was asked for")
+def _cut(gate: Gate, call: Call, attempt: Attempt) -> None:
+    """Whatever ends an attempt early, even a client that left, leaves a record and no connection."""
+    attempt.error = "cancelled"
+    gate.health.release(attempt.candidate.channel.id, call.model.id)
+    if attempt.tally.accepted:
+        # The upstream has begun to work for a client that left: that is settled, recorded
+        # and closed, or read to its end, there.
+        call.begun = attempt
+    else:
+        attempt.close()
+        call.attempts.append(attempt.record(call.id, now_ms()))
+
+
+def _failed(gate: Gate, call: Call, attempt: Attempt, fault: Fault) -> Fault:
+    """Record and close an attempt that failed. Returns its fault, in words for the caller."""
+    attempt.error = f"status {fault.status}" if fault.kind == "status" else fault.kind
+    attempt.close()
+    call.attempts.append(attempt.record(call.id, now_ms()))
+    _blame(gate, call, attempt, fault)
+    return fault._replace(message=fault.message and _clean(attempt, fault.message))
 
 
 def _blame(gate: Gate, call: Call, attempt: Attempt, fault: Fault) -> None:
@@ -333,9 +388,3 @@ def _blame(gate: Gate, call: Call, attempt: Attempt, fault: Fault) -> None:
 
 def _clean(attempt: Attempt, message: str) -> str:
     return scrubbed(attempt.endpoint.scrub(message))
-
-
-def _label(fault: Fault | None) -> str:
-    if fault is None:
-        return "cancelled"
-    return f"status {fault.status}" if fault.kind == "status" else fault.kind

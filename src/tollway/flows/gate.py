@@ -50,6 +50,8 @@ class Gate:
         self.store = store
         self.transport = transport
         self.limiter = limiter
+        # A limiter of this process's own answers at once, without a coroutine.
+        self.own_limiter = limiter if isinstance(limiter, MemoryLimiter) else None
         self.strangers = MemoryLimiter()
         self.keyring = Keyring(store, vault.pepper)
         self.budgets = Budgets(store.ledger)
@@ -135,8 +137,8 @@ class Gate:
     def give_back(self, taken: Taken, used: int | None) -> None:
         """A call is over: its place and its unused tokens are free again."""
         now = now_ms()
-        if isinstance(self.limiter, MemoryLimiter):
-            self.limiter.give_back_now(taken, used, now)
+        if self.own_limiter is not None:
+            self.own_limiter.give_back_now(taken, used, now)
         else:
             self.finish_later(self.limiter.give_back(taken, used, now))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tollway.core.billing.ledger import Facts, FailedBy, Outcome, bill, close, close_plain
+from tollway.core.billing.ledger import Due, Facts, FailedBy, Outcome, bill, close, close_plain
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.exchange import Usage
 from tollway.flows.attempts import Attempt
@@ -24,6 +25,10 @@ class Ending(Struct, frozen=True):
     failed_by: FailedBy
     status: int
     error_code: str | None = None
+
+
+DELIVERED: Final = Ending("none", 200)
+INTERRUPTED: Final = Ending("upstream", 502, "stream_interrupted")
 
 
 class Closed(Struct, frozen=True):
@@ -45,16 +50,15 @@ async def settle(gate: Gate, call: Call, held: Held, attempt: Attempt, ending: E
     if due is None:
         owed = bill(_facts(call, attempt, ending, complete=complete))
         due = close(owed, price.rates, estimate.amount, bounded=estimate.bounded)
-    now = now_ms()
-    attempts = (*call.attempts, attempt.record(call.id, now))
-    settlement = Settlement(
-        hold_id=call.id,
-        amount=due.amount,
-        reason=",".join(due.flags) if due.flags else due.outcome,
-        call=_record(call, held, ending, _How(due.outcome, due.flags, due.counts, attempt, attempts, now)),
-        attempts=attempts,
-    )
+    settlement = _settlement(call, held, ending, due, attempt)
     return Closed(await gate.store.ledger.settle(settlement), due.usage, due.flags)
+
+
+async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> Settled:
+    """Give the whole hold back: no channel delivered anything."""
+    outcome: Outcome = "cancelled" if ending.failed_by == "client" else "failed"
+    due = Due(None, (), outcome, {}, None)
+    return await gate.store.ledger.settle(_settlement(call, held, ending, due, None))
 
 
 def _facts(call: Call, attempt: Attempt, ending: Ending, *, complete: bool) -> Facts:
@@ -63,20 +67,6 @@ def _facts(call: Call, attempt: Attempt, ending: Ending, *, complete: bool) -> F
     if attempt.drains and ending.failed_by == "client":
         return replace(facts, drained=True, usage_final=attempt.ended)
     return facts
-
-
-async def release(gate: Gate, call: Call, held: Held | None, ending: Ending) -> Settled:
-    """Give the whole hold back: no channel delivered anything."""
-    outcome: Outcome = "cancelled" if ending.failed_by == "client" else "failed"
-    attempts = tuple(call.attempts)
-    settlement = Settlement(
-        hold_id=call.id,
-        amount=None,
-        reason=ending.error_code or outcome,
-        call=_record(call, held, ending, _How(outcome, (), {}, None, attempts, now_ms())),
-        attempts=attempts,
-    )
-    return await gate.store.ledger.settle(settlement)
 
 
 def _cost(attempts: Sequence[AttemptRecord]) -> int | None:
@@ -90,21 +80,20 @@ def _cost(attempts: Sequence[AttemptRecord]) -> int | None:
     return total
 
 
-class _How(Struct, frozen=True):
-    """What a record says beyond the call itself. `attempt`: the one that answered."""
-
-    outcome: Outcome
-    flags: tuple[str, ...]
-    usage: dict[str, int]
-    attempt: Attempt | None
-    attempts: tuple[AttemptRecord, ...]
-    now: int
-
-
-def _record(call: Call, held: Held | None, ending: Ending, how: _How) -> CallRecord:
-    key, model, request, price, attempt = call.key, call.model, call.request, call.model.price, how.attempt
-    last = how.attempts[-1] if how.attempts else None
-    return CallRecord(
+def _settlement(
+    call: Call, held: Held | None, ending: Ending, due: Due, attempt: Attempt | None
+) -> Settlement:
+    """What closes a call's hold, with its record. `attempt`: the one that answered, if one did."""
+    now = now_ms()
+    if attempt is None:
+        attempts, first_at = tuple(call.attempts), None
+        reason = ending.error_code or due.outcome
+    else:
+        attempts, first_at = (*call.attempts, attempt.record(call.id, now)), attempt.tally.first_at
+        reason = ",".join(due.flags) if due.flags else due.outcome
+    key, model, request = call.key, call.model, call.request
+    price, last = model.price, attempts[-1] if attempts else None
+    record = CallRecord(
         id=call.id,
         account_id=key.account_id,
         project_id=key.project_id,
@@ -116,19 +105,20 @@ def _record(call: Call, held: Held | None, ending: Ending, how: _How) -> CallRec
         route=call.route,
         stream=request.stream,
         status=ending.status,
-        outcome=how.outcome,
+        outcome=due.outcome,
         error_code=ending.error_code,
-        flags=how.flags,
-        usage=how.usage,
+        flags=due.flags,
+        usage=due.counts,
         price_version=price.version if price else 0,
         held=held.estimate.amount if held else 0,
         charged=0,
         absorbed=0,
-        cost=_cost(how.attempts),
+        cost=_cost(attempts),
         created_at=call.created_at,
-        first_token_at=attempt.tally.first_at if attempt else None,
-        finished_at=how.now,
+        first_token_at=first_at,
+        finished_at=now,
         ip=call.ip,
         user_agent=call.user_agent,
         discount=price.discount if price else 0,
     )
+    return Settlement(hold_id=call.id, amount=due.amount, reason=reason, call=record, attempts=attempts)

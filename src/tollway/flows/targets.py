@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,10 @@ from tollway.core.dialects.base import BUDGETS, Target
 from tollway.core.routing.models import Channel, Model, Route
 from tollway.core.routing.targets import NOT_TARGET, quirks, set_on
 from tollway.upstream.presets import quirks_of
+
+CHANNELS_MAX: Final = 10_000
+_blind: dict[str, tuple[Channel, bool]] = {}
+"""Whether a channel's upstream is known to load nothing, by the channel's id; asked for every call."""
 
 
 def target(channel: Channel, route: Route, model: Model, scope: str) -> Target:
@@ -30,10 +34,16 @@ def target(channel: Channel, route: Route, model: Model, scope: str) -> Target:
 
 def needs_data(channel: Channel, route: Route) -> bool:
     """Whether an upstream is known to load nothing from URLs, even for clients of its own dialect."""
-    for known in (route.options, set_on(channel.options), quirks_of(channel)):
-        if "fetches_urls" in known:
-            return known["fetches_urls"] is False
-    return False
+    if "fetches_urls" in route.options:
+        return route.options["fetches_urls"] is False
+    known = _blind.get(channel.id)
+    if known is not None and known[0] is channel:
+        return known[1]
+    if len(_blind) >= CHANNELS_MAX:
+        _blind.clear()
+    found = {**quirks_of(channel), **set_on(channel.options)}.get("fetches_urls") is False
+    _blind[channel.id] = (channel, found)
+    return found
 
 
 def target_by_name(channel: Channel, upstream_model: str, scope: str) -> Target:

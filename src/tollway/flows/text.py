@@ -19,6 +19,7 @@ from tollway.core.dialects.asked import Asked
 from tollway.core.errors import GatewayError
 from tollway.core.relay import BadAnswer, Receipt
 from tollway.core.routing.faults import scrubbed
+from tollway.core.terms import PLAIN
 from tollway.flows import fees, holds, translate
 from tollway.flows.admit import find_model
 from tollway.flows.attempts import Attempt, open_attempt
@@ -26,7 +27,7 @@ from tollway.flows.call import Call
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
 from tollway.flows.holds import Held
-from tollway.flows.settle import Closed, Ending, release, settle
+from tollway.flows.settle import DELIVERED, INTERRUPTED, Closed, Ending, release, settle
 from tollway.store.base import IllegalOperation, LedgerUnavailable, StoreError
 from tollway.store.limiter import Taken
 from tollway.upstream.transport import UpstreamFault
@@ -59,15 +60,25 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     call.request = request
     call.model = await find_model(gate, call.key, request.model)
     _refuse_other_kind(call)
-    call.request, call.shed = fees.shed(gate, request, call.model, call.key.group)
+    if request.terms is not PLAIN:
+        call.request, call.shed = fees.shed(gate, request, call.model, call.key.group)
     unfit = translate.unfit(gate, call)
     wanted = (request.output_wanted or 0) * request.choices
     likely = estimate_tokens(0, request.input_bound) + wanted
-    taken = await gate.limiter.take(call.key, likely, call.created_at)
+    own = gate.own_limiter
+    if own is not None:
+        taken = own.take_now(call.key, likely, call.created_at)
+    else:
+        taken = await gate.limiter.take(call.key, likely, call.created_at)
     used: int | None = 0
+    held: Held | None = None
     try:
-        held = await _hold(gate, call)
-        attempt = await _open(gate, call, held, unfit)
+        try:
+            held = await holds.reserve(gate, call)
+            attempt = await open_attempt(gate, call, held.estimate.clamped_output, unfit)
+        except BaseException as error:
+            await _unopened(gate, call, held, error)
+            raise
         used = None
         outlet = _Outlet(gate, call, attempt, sink, _head(call, held, attempt, taken))
         try:
@@ -91,13 +102,20 @@ def _refuse_other_kind(call: Call) -> None:
         )
 
 
-async def _hold(gate: Gate, call: Call) -> Held:
-    try:
-        return await holds.reserve(gate, call)
-    except asyncio.CancelledError as cancelled:
-        # The hold may be on its way to the disk: its release follows it there.
-        gate.finish_later(_undo(gate, call, _left(cancelled)))
-        raise
+async def _unopened(gate: Gate, call: Call, held: Held | None, error: BaseException) -> None:
+    """See to the hold of a call that no channel has answered."""
+    if held is None:
+        if isinstance(error, asyncio.CancelledError):
+            # The hold may be on its way to the disk: its release follows it there.
+            gate.finish_later(_undo(gate, call, _left(error)))
+    elif isinstance(error, GatewayError):
+        with contextlib.suppress(LedgerUnavailable):
+            await release(gate, call, held, Ending("upstream", error.status, error.code))
+    elif isinstance(call.begun, Attempt):
+        # Accepted and not yet answered: who left pays for the input, who is stopped for nothing.
+        _end_early(gate, call, held, call.begun, error)
+    else:
+        gate.finish_later(release(gate, call, held, _left(error)))
 
 
 async def _undo(gate: Gate, call: Call, ending: Ending) -> None:
@@ -106,35 +124,18 @@ async def _undo(gate: Gate, call: Call, ending: Ending) -> None:
         await release(gate, call, None, ending)
 
 
-async def _open(gate: Gate, call: Call, held: Held, unfit: frozenset[str]) -> Attempt:
-    try:
-        return await open_attempt(gate, call, held.estimate.clamped_output, unfit)
-    except GatewayError as error:
-        with contextlib.suppress(LedgerUnavailable):
-            await release(gate, call, held, Ending("upstream", error.status, error.code))
-        raise
-    except BaseException as error:
-        begun = call.begun
-        if isinstance(begun, Attempt):
-            # Accepted and not yet answered: who left pays for the input, who is stopped for nothing.
-            _end_early(gate, call, held, begun, error)
-        else:
-            gate.finish_later(release(gate, call, held, _left(error)))
-        raise
-
-
 async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet: _Outlet) -> int:
     """Relay an opened attempt to its end, settle it, then say so. Returns the tokens used."""
     fault: Exception | None = None
     try:
-        try:
-            await outlet.relay(gate.settings.stream_keep_alive)
-        except (UpstreamFault, BadAnswer) as error:
-            fault = error
-            attempt.error = error.kind if isinstance(error, UpstreamFault) else "bad_body"
+        if attempt.relay.streamed:
+            try:
+                await outlet.relay(gate.settings.stream_keep_alive)
+            except (UpstreamFault, BadAnswer) as error:
+                fault = error
+                attempt.error = error.kind if isinstance(error, UpstreamFault) else "bad_body"
         attempt.close()
-        ending = Ending("upstream", 502, "stream_interrupted") if fault else Ending("none", 200)
-        closed = await settle(gate, call, held, attempt, ending)
+        closed = await settle(gate, call, held, attempt, DELIVERED if fault is None else INTERRUPTED)
     except LedgerUnavailable:
         outlet.fail(holds.unavailable())
         return 0
@@ -154,8 +155,18 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
         outlet.fail(_interrupted(closed, attempt, fault))
     else:
         gate.health.ok(attempt.candidate.channel.id, call.model.id, now_ms())
-        await outlet.finish(closed)
+        last = attempt.relay.close(_receipt(closed))
+        if call.keeper is not None and attempt.relay.answer is not None:
+            call.scope = attempt.endpoint.scope
+            await _keep(gate, call.keeper(attempt.relay.answer))
+        outlet.finish(closed, last)
     return closed.usage.input + closed.usage.output if closed.usage else 0
+
+
+def _receipt(closed: Closed) -> Receipt:
+    usage = closed.usage
+    cost, estimated = credits_number(closed.settled.charged), "estimated" in closed.flags
+    return Receipt(cost, estimated, usage.input, usage.output) if usage else Receipt(cost, estimated, 0, 0)
 
 
 def _end_early(gate: Gate, call: Call, held: Held, attempt: Attempt, error: BaseException) -> Ending:
@@ -250,10 +261,8 @@ class _Outlet:
         self._every = 0.0
 
     async def relay(self, keep_alive_every: float) -> None:
-        """Send what has arrived and all that follows, up to but without the end. Raises UpstreamFault, BadAnswer."""
+        """Send what has arrived of a stream and all that follows, but not the end. Raises UpstreamFault, BadAnswer."""
         attempt, sink = self._attempt, self._sink
-        if not attempt.relay.streamed:
-            return
         sink.start(200, self._head)
         if attempt.waiting:
             sink.write(attempt.waiting)
@@ -297,23 +306,12 @@ class _Outlet:
         if self._pulse is not None:
             self._pulse.cancel()
 
-    async def finish(self, closed: Closed) -> None:
+    def finish(self, closed: Closed, last: bytes) -> None:
         """The end of a good answer, with its bill."""
-        settled, usage = closed.settled, closed.usage
-        receipt = Receipt(
-            cost=credits_number(settled.charged),
-            estimated="estimated" in closed.flags,
-            input=usage.input if usage else 0,
-            output=usage.output if usage else 0,
-        )
-        relay = self._attempt.relay
-        last = relay.close(receipt)
-        if self._call.keeper is not None and relay.answer is not None:
-            self._call.scope = self._attempt.endpoint.scope
-            await _keep(self._gate, self._call.keeper(relay.answer))
         if self._attempt.relay.streamed:
             self._sink.end(last)
             return
+        settled = closed.settled
         cost, balance = credits_text(settled.charged), credits_text(settled.balance.available)
         bill = f"x-tollway-cost: {cost}\r\nx-tollway-balance: {balance}\r\n"
         self._sink.respond(200, self._head + bill.encode(), last)

@@ -103,6 +103,24 @@ def affinity(gate: Gate, call: Call) -> frozenset[str]:
     return frozenset(name for name, endpoint in gate.endpoints.items() if endpoint.scope in scopes)
 
 
+def at_home(call: Call, candidate: Candidate, cap: int | None) -> Prepared | None:
+    """What `prepare` makes of most calls, at once: a text goes to a channel of its own dialect. None: ask `prepare`."""
+    asked, channel = call.request, candidate.channel
+    if (
+        channel.dialect != asked.native
+        or asked.verb == "embed"
+        or targets.needs_data(channel, candidate.route)
+    ):
+        return None
+    return _as_it_is(call, candidate, cap)
+
+
+def _as_it_is(call: Call, candidate: Candidate, cap: int | None) -> Prepared:
+    asked = call.request
+    body = asked.body(candidate.route.upstream_model, cap)
+    return Prepared(body, asked.relay(call.model.id, call.token), call.passed, call.shed)
+
+
 async def prepare(
     gate: Gate, call: Call, candidate: Candidate, endpoint: Endpoint, cap: int | None
 ) -> Prepared:
@@ -115,10 +133,10 @@ async def prepare(
         body = asked.write(endpoint.dialect, candidate.route.upstream_model)
         relay = Vectors(asked, endpoint.dialect, call.model.id)
         return Prepared(body, relay, batch=asked.batched(endpoint.dialect))
-    home = candidate.channel.dialect == asked.native
-    if home and not (targets.needs_data(candidate.channel, candidate.route) and _has_urls(call.exchange())):
-        body = asked.body(candidate.route.upstream_model, cap)
-        return Prepared(body, asked.relay(call.model.id, call.token), call.passed, call.shed)
+    if candidate.channel.dialect == asked.native and not (
+        targets.needs_data(candidate.channel, candidate.route) and _has_urls(call.exchange())
+    ):
+        return _as_it_is(call, candidate, cap)
     target = targets.target(candidate.channel, candidate.route, call.model, endpoint.scope)
     request = await _loaded(gate, call, endpoint, target)
     written = _write(request, candidate, endpoint, target, cap)
