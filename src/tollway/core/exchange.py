@@ -268,9 +268,13 @@ class Started(Struct, frozen=True):
 
 
 class Grew(Struct, frozen=True):
-    """Content arrived: `size` bytes of UTF-8 text, reasoning or tool arguments. Native relays say no more."""
+    """Content arrived: `size` bytes of UTF-8 text, reasoning or tool arguments. Native relays say no more.
+
+    `times`: how many events of the upstream brought it, where one stands for several that came together.
+    """
 
     size: int
+    times: int = 1
 
 
 class PartStarted(Struct, frozen=True):

@@ -128,10 +128,13 @@ class Attempt:
         return chunk
 
     def held_back_enough(self) -> bool:
-        """Whether the beginning of a stream without content has been held back for as long as it may be."""
-        if self.received > HELD_BACK_MAX:
-            return True
-        return self.first_at is not None and now_ms() - self.first_at > HELD_BACK_MS
+        """Whether the beginning of a stream without content has been held back for as long as it may be.
+
+        It thinks where nobody may look. Whoever waits is shown that something is going on.
+        """
+        if not self.received or self.first_at is None or not self.relay.streamed:
+            return False
+        return self.received > HELD_BACK_MAX or now_ms() - self.first_at > HELD_BACK_MS
 
     async def finish(self) -> None:
         """Read the rest for what it counts. Raises UpstreamFault, BadAnswer."""
@@ -254,17 +257,17 @@ async def _try(
             upstream = await attempt.endpoint.authorise(upstream)
         attempt.response = response = await gate.transport.send(upstream)
         attempt.status = response.status
-        attempt.first_at = now_ms()
+        attempt.first_at = arrived_at = now_ms()
         if response.status == 200:
             _accept(attempt, response, streamed=call.request.stream)
-            tally, streamed, waiting = attempt.tally, attempt.relay.streamed, []
-            while not (tally.size or attempt.ended or tally.failed):
+            tally, waiting = attempt.tally, []
+            while not (tally.size or attempt.ended or tally.failed or attempt.held_back_enough()):
                 chunk = response.arrived()
-                waiting.append(attempt.take(await attempt.next_piece() if chunk is None else chunk))
-                if streamed and attempt.held_back_enough():
-                    # It thinks where nobody may look. Whoever waits is shown that something is going on.
-                    break
-            fault = _begin(attempt, waiting)
+                if chunk is None:
+                    chunk = await attempt.next_piece()
+                    arrived_at = now_ms()
+                waiting.append(attempt.take(chunk))
+            fault = _begin(attempt, waiting, arrived_at)
         else:
             fault = await _refusal(call, attempt)
     except UpstreamFault as error:
@@ -338,14 +341,14 @@ def _accept(attempt: Attempt, response: UpstreamResponse, *, streamed: bool) -> 
         raise BadAnswer("it answered with one JSON object where a stream was asked for")
 
 
-def _begin(attempt: Attempt, waiting: list[bytes]) -> Fault | None:
-    """What is wrong with the beginning of an answer; None if it may go to the client."""
+def _begin(attempt: Attempt, waiting: list[bytes], arrived_at: int) -> Fault | None:
+    """What is wrong with the beginning of an answer, all of which is here since `arrived_at`; None if nothing is."""
     tally = attempt.tally
     if tally.failed:
         return refusals.in_band(tally.failed)
     if attempt.ended and not tally.size and tally.empty():
         return Fault("empty", now_ms(), message="it generated nothing")
-    tally.first_at = now_ms()
+    tally.first_at = arrived_at
     attempt.waiting = b"".join(waiting)
     return None
 

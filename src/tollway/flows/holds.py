@@ -11,9 +11,9 @@ from tollway.core.billing.money import credits_text
 from tollway.core.billing.periods import period_end
 from tollway.core.billing.pricing import Estimate, estimate
 from tollway.core.errors import GatewayError, Limit
-from tollway.core.terms import Terms
+from tollway.core.terms import PLAIN, Terms
 from tollway.flows import caps, fees
-from tollway.flows.budgets import Bounds
+from tollway.flows.budgets import UNBOUNDED, Bounds
 from tollway.flows.call import Call
 from tollway.flows.gate import Gate
 from tollway.flows.hushed import hushed, reset_words
@@ -39,9 +39,15 @@ async def reserve(gate: Gate, call: Call) -> Held:
     A request that leaves its output open is clamped to what the wallet or budget affords; the
     caller learns of it by `Held.estimate.clamped_output`, which must be sent upstream.
     """
+    key = call.key
     try:
-        bounds = await gate.budgets.bounds(call.key, call.created_at)
-        terms = fees.terms(gate, call.request, call.model, call.key.group)
+        if key.budget is None and key.project_budget is None:
+            bounds = UNBOUNDED
+        else:
+            bounds = await gate.budgets.bounds(key, call.created_at)
+        terms = call.request.terms
+        if terms is not PLAIN:
+            terms = fees.terms(gate, call.request, call.model, key.group)
         return await _reserve(gate.store.ledger, call, bounds, terms)
     except LedgerUnavailable:
         raise unavailable() from None

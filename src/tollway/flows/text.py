@@ -59,7 +59,8 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     """Serve one call whose key is known. Raises GatewayError while nothing has been sent."""
     call.request = request
     call.model = await find_model(gate, call.key, request.model)
-    _refuse_other_kind(call)
+    if (call.model.kind == "embedding") != (request.verb == "embed"):
+        raise _other_kind(call)
     if request.terms is not PLAIN:
         call.request, call.shed = fees.shed(gate, request, call.model, call.key.group)
     unfit = translate.unfit(gate, call)
@@ -89,17 +90,16 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
         gate.give_back(taken, used)
 
 
-def _refuse_other_kind(call: Call) -> None:
+def _other_kind(call: Call) -> GatewayError:
     """Vectors are asked of embedding models alone, and nothing else is."""
     embeds = call.model.kind == "embedding"
-    if embeds != (call.request.verb == "embed"):
-        wanted = "POST /v1/embeddings" if embeds else "a route for text, such as POST /v1/chat/completions"
-        raise GatewayError(
-            "invalid_value",
-            f"The model {call.model.id!r} is of the kind {call.model.kind!r}; use it with {wanted}.",
-            param="model",
-            scope="model",
-        )
+    wanted = "POST /v1/embeddings" if embeds else "a route for text, such as POST /v1/chat/completions"
+    return GatewayError(
+        "invalid_value",
+        f"The model {call.model.id!r} is of the kind {call.model.kind!r}; use it with {wanted}.",
+        param="model",
+        scope="model",
+    )
 
 
 async def _unopened(gate: Gate, call: Call, held: Held | None, error: BaseException) -> None:
@@ -154,7 +154,9 @@ async def _deliver(gate: Gate, call: Call, held: Held, attempt: Attempt, outlet:
         gate.fault(call.model.id, attempt.candidate.channel.id)
         outlet.fail(_interrupted(closed, attempt, fault))
     else:
-        gate.health.ok(attempt.candidate.channel.id, call.model.id, now_ms())
+        # It holds only channels that are not well, or were not.
+        if gate.health:
+            gate.health.ok(attempt.candidate.channel.id, call.model.id, now_ms())
         last = attempt.relay.close(_receipt(closed))
         if call.keeper is not None and attempt.relay.answer is not None:
             call.scope = attempt.endpoint.scope

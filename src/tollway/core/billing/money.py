@@ -21,7 +21,7 @@ def credits_text(micro: int) -> str:
     if micro < 0:
         return f"-{credits_text(-micro)}"
     rest = micro % MICRO
-    return f"{micro // MICRO}.{rest:06d}".rstrip("0") if rest else f"{micro // MICRO}"
+    return f"{micro // MICRO}.{rest:06d}".rstrip("0") if rest else str(micro // MICRO)
 
 
 def credits_number(micro: int) -> int | float:

@@ -122,22 +122,28 @@ def estimate(  # noqa: PLR0913 - what decides a bound, two of them by keyword
         input_bound = _unseen(input_bound, terms, model)
     window = model.context_window
     tokens = window if window and window < input_bound else input_bound
-    rate_in, rate_out, audio_in, audio_out = (
-        dearest(known, tokens, terms.tier) if special else known.dearest(tokens)
-    )
+    # Most prices are the same for calls of every size.
+    most = known.steps[0][2] if known.only is not None else known.dearest(tokens)
+    if special:
+        most = dearest(known, tokens, terms.tier)
+    rate_in, rate_out, audio_in, audio_out = most
     if audio:
         rate_in, rate_out = audio_in, audio_out
     fixed = tokens * rate_in + known.call
     if special:
         fixed += fees(terms, known)
     per_token = rate_out * n
-    output, clamp = _output(output_wanted, model.output_max), None
+    output_max, clamp = model.output_max, None
+    if output_wanted is None:
+        output = output_max or OUTPUT_UNKNOWN
+    else:
+        output = min(output_wanted, output_max) if output_max else output_wanted
     if output_wanted is None and available is not None and per_token:
         affordable = max(1, (available * known.scale - fixed) // per_token)
         if affordable < output:
             output = clamp = affordable
     amount = -(-(fixed + output * per_token) // known.scale)
-    bounded = clamp is not None or output_wanted is not None or model.output_max > 0
+    bounded = clamp is not None or output_wanted is not None or output_max > 0
     if special:
         bounded = bounded and not (terms.tools or terms.loads)
     return Estimate(tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
@@ -162,12 +168,6 @@ def _unseen(input_bound: int, terms: Terms, model: Sold) -> int:
             scope="model",
         )
     return model.context_window
-
-
-def _output(wanted: int | None, output_max: int) -> int:
-    if wanted is None:
-        return output_max or OUTPUT_UNKNOWN
-    return min(wanted, output_max) if output_max else wanted
 
 
 def estimate_tokens(chunks: int, text_bytes: int) -> int:
