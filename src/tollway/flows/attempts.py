@@ -17,7 +17,7 @@ from tollway.core.billing.pricing import cost
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Usage
 from tollway.core.relay import BadAnswer, Relay
-from tollway.core.routing.choose import Candidate, Wish, candidates
+from tollway.core.routing.choose import NO_CHANNELS, Candidate, Wish, candidates
 from tollway.core.routing.failover import Terms, Wait, Waited, failover
 from tollway.core.routing.faults import Fault, blames_channel, scrubbed, upstream_error
 from tollway.flows import refusals, translate
@@ -132,7 +132,7 @@ class Attempt:
 
         It thinks where nobody may look. Whoever waits is shown that something is going on.
         """
-        if not self.received or self.first_at is None or not self.relay.streamed:
+        if not self.received or self.first_at is None:
             return False
         return self.received > HELD_BACK_MAX or now_ms() - self.first_at > HELD_BACK_MS
 
@@ -178,11 +178,14 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
 
     Raises GatewayError when none does; the call has a record of each that failed.
     """
-    wish = Wish(call.key.group, call.request.native, translate.affinity(gate, call), unfit)
-    found = candidates(
-        call.model, gate.catalogue, wish, health=gate.health, now=call.created_at, dice=_dice(call)
-    )
-    gate.retries.called(call.created_at)
+    model, native, now = call.model, call.request.native, call.created_at
+    # Of one channel there is no order.
+    near, dice = NO_CHANNELS, random.random
+    if len(model.routes) > 1 or native is None:
+        near, dice = translate.affinity(gate, call), _dice(call)
+    wish = Wish(call.key.group, native, near, unfit)
+    found = candidates(model, gate.catalogue, wish, health=gate.health, now=now, dice=dice)
+    gate.retries.called(now)
     outcome = await _try(gate, call, found[0], output_cap)
     if isinstance(outcome, Attempt):
         return outcome
@@ -260,8 +263,10 @@ async def _try(
         attempt.first_at = arrived_at = now_ms()
         if response.status == 200:
             _accept(attempt, response, streamed=call.request.stream)
-            tally, waiting = attempt.tally, []
-            while not (tally.size or attempt.ended or tally.failed or attempt.held_back_enough()):
+            tally, waiting, streamed = attempt.tally, [], attempt.relay.streamed
+            while not (
+                tally.size or attempt.ended or tally.failed or (streamed and attempt.held_back_enough())
+            ):
                 chunk = response.arrived()
                 if chunk is None:
                     chunk = await attempt.next_piece()
