@@ -19,28 +19,31 @@ class EventTooLong(ValueError):
 class Splitter:
     """Feed it bytes as they arrive; it returns the payloads of the events that are complete."""
 
-    __slots__ = ("_first", "_held", "_tail")
+    __slots__ = ("_first", "tail")
 
     def __init__(self) -> None:
-        self._tail = b""
-        self._held = b""
+        self.tail = b""
+        """What has come of an event that is not complete. A CR at its end may be half of a CRLF."""
         self._first = True
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The payloads of all events completed by `chunk`, in order. Raises EventTooLong."""
         if self._first and chunk:
             chunk = self._drop_bom(chunk)
+        text = self.tail + chunk if self.tail else chunk
+        held = b""
         # `find` and not `in`: that takes what it looks for for a number first.
-        if self._held or chunk.find(b"\r") >= 0:
-            chunk = self._normalise(chunk)
-        text = self._tail + chunk if self._tail else chunk
-        if text[:6] == b"data: " and text.find(b"\n") == len(text) - 2 and text[-1:] == b"\n":
+        if text.find(b"\r") >= 0:
+            held = b"\r" if text.endswith(b"\r") else b""
+            text = text.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        elif text[:6] == b"data: " and text.find(b"\n") == len(text) - 2 and text[-1:] == b"\n":
             # The usual chunk is one event of one line.
-            self._tail = b""
+            self.tail = b""
             return [text[6:-2]]
         blocks = text.split(b"\n\n")
-        self._tail = blocks.pop()
-        if len(self._tail) > EVENT_MAX:
+        tail = blocks.pop()
+        self.tail = tail + held
+        if len(tail) > EVENT_MAX:
             raise EventTooLong(f"an event is longer than {EVENT_MAX} bytes")
         # The usual block is one line; asking so here saves a call for each.
         return [
@@ -50,21 +53,13 @@ class Splitter:
 
     def end(self) -> list[bytes]:
         """The payload of a last event that lacks its blank line, if there is one."""
-        block = (self._tail + self._held.replace(b"\r", b"\n")).rstrip(b"\n")
-        self._tail = self._held = b""
+        block = self.tail.replace(b"\r", b"\n").rstrip(b"\n")
+        self.tail = b""
         return [_payload(block)] if block else []
 
     def _drop_bom(self, chunk: bytes) -> bytes:
         self._first = False
         return chunk.removeprefix(b"\xef\xbb\xbf")
-
-    def _normalise(self, chunk: bytes) -> bytes:
-        # A trailing CR may be half of a CRLF: it waits for the byte that tells.
-        chunk = self._held + chunk
-        self._held = b"\r" if chunk.endswith(b"\r") else b""
-        if self._held:
-            chunk = chunk[:-1]
-        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _payload(block: bytes) -> bytes:

@@ -174,6 +174,12 @@ def test_a_comment_keeps_the_client_waiting_too():
     assert NativeStream("ours", include_usage=False).feed(b": ping\n\n").out == b": keep-alive\n\n"
 
 
+@pytest.mark.parametrize("change", [b'"usage":{}', b'"model" : "theirs"'])
+def test_an_event_that_must_be_read_in_full_and_cannot_is_a_bad_answer(change):
+    with pytest.raises(BadAnswer):
+        NativeStream("ours", include_usage=False).feed(b'data: {"x":"\xff",%b}\n\n' % change)
+
+
 @pytest.mark.parametrize("payload", ["not json", "[1]", '{"choices":5}', '{"id":[]}'])
 def test_an_event_that_is_no_chunk_is_a_bad_answer(payload):
     with pytest.raises(BadAnswer):

@@ -2,7 +2,8 @@
 
 Usage is always asked of the upstream; here it is taken out of the stream, and put back with its
 cost only if the client asked for it. Every event is decoded into a few typed fields, because a
-tariff that depends on guessing which bytes may hold usage is not one to bill by.
+tariff that depends on guessing which bytes may hold usage is not one to bill by; only an event that
+differs from a decoded one in nothing but its text is not (`repeats`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from tollway.core import sse
+from tollway.core.dialects import repeats
 from tollway.core.dialects.openai_chat.usage import read_told
 from tollway.core.errors import GatewayError, openai_envelope
 from tollway.core.exchange import Counted, Event, Failed, Finished, FinishReason, Grew, Started
@@ -34,6 +36,13 @@ _REASONS: Final[dict[str, FinishReason]] = {
 
 _NONE: Final = msgspec.Raw(b"null")
 _NOTHING: Final = (b"null", b"[]", b"{}")
+
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LEAD: Final = b"data: "
+_PROBE: Final = rb"tollway\/probe"
+_PROBE_TEXT: Final = "tollway/probe"
+"""Stands for a text. JSON encoded anew would spell it otherwise, and so tells that it was."""
 
 
 class _Delta(Struct):
@@ -81,6 +90,35 @@ def _delta_size(delta: _Delta) -> int:
     return size
 
 
+def _no_chunk(error: Exception) -> BadAnswer:
+    return BadAnswer(f"an event is not a chat completion chunk: {error}")
+
+
+def _whole(payload: bytes) -> dict[str, Any]:
+    """All of a chunk. Raises BadAnswer: what the typed fields leave out may still be no text."""
+    try:
+        found: dict[str, Any] = decode(payload)
+    except _UNREADABLE as error:
+        raise _no_chunk(error) from None
+    return found
+
+
+def _around(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
+    """A chunk's bytes before and after the text of its content, if they are found and the text is plain."""
+    spelled = encode(text)
+    for colon in (b":", b": "):
+        at = payload.find(b'"content"' + colon + spelled)
+        if at >= 0:
+            start = at + len(b'"content"' + colon) + 1
+            return payload[:start], payload[start + len(spelled) - 2 :]
+    return None
+
+
+def _is_text(delta: _Delta) -> bool:
+    """Whether a delta brings content, and nothing else that counts."""
+    return bool(delta.content) and _delta_size(delta) == _size(delta.content)
+
+
 def failure(error: object) -> Failed:
     """An upstream's in-band error object as an event."""
     if isinstance(error, dict):
@@ -109,16 +147,37 @@ class NativeStream:
         self._late: list[bytes] = []
         self._done = False
         self._finished = False
+        self._frame: repeats.Frame | None = None
+        self._wasted = 0
 
     def feed(self, chunk: bytes) -> Fed:
-        events: list[Event] = []
-        out: list[bytes] = []
+        frame = self._frame
+        if frame is not None and not self._split.tail:
+            fed = frame.feed(chunk)
+            if fed is not None:
+                return fed
         try:
             payloads = self._split.feed(chunk)
         except sse.EventTooLong as error:
             raise BadAnswer(str(error)) from None
-        for payload in payloads:
-            self._take(payload, out, events)
+        return self._pass(payloads)
+
+    def _pass(self, payloads: list[bytes]) -> Fed:
+        events: list[Event] = []
+        out: list[bytes] = []
+        at = 0
+        while at < len(payloads):
+            frame = self._frame
+            stop = at if frame is None else frame.stop(payloads, at)
+            fed = frame.feed_split(payloads[at:stop]) if frame is not None and stop > at else None
+            if fed is not None:
+                out.append(fed.out)
+                events += fed.events
+            else:
+                stop = max(stop, at + 1)
+                for payload in payloads[at:stop]:
+                    self._take(payload, out, events)
+            at = stop
         return Fed(out[0] if len(out) == 1 else b"".join(out), events)
 
     def end(self) -> Fed:
@@ -139,15 +198,16 @@ class NativeStream:
             return
         try:
             chunk = _decode_chunk(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadAnswer(f"an event is not a chat completion chunk: {error}") from None
+        except _UNREADABLE as error:
+            raise _no_chunk(error) from None
         if payload.find(b"\n") >= 0:
             # One event may be spread over several data lines; it goes out on one.
             payload = payload.replace(b"\n", b"")
         if chunk.error is not None:
             events.append(failure(chunk.error))
             return
-        if not self._id and chunk.id is not None:
+        known = self._id or chunk.id is None
+        if not known and chunk.id is not None:
             self._id, self._created = chunk.id, chunk.created or 0
             events.append(Started(chunk.id, chunk.model or ""))
         if chunk.choices:
@@ -155,13 +215,42 @@ class NativeStream:
         if chunk.usage is not None:
             self._count(chunk, payload, out, events)
         else:
+            if known and self._wasted < repeats.WASTED_MAX:
+                self._learn(chunk, payload)
             self._pass_on(chunk, payload, out)
 
-    def _pass_on(self, chunk: _Chunk, payload: bytes, out: list[bytes]) -> None:
+    def _learn(self, chunk: _Chunk, payload: bytes) -> None:
+        """Keep what surrounds the text of an event, as far as it can come again with another text."""
+        choices = chunk.choices
+        if not choices or len(choices) > 1 or choices[0].finish_reason is not None:
+            return
+        delta = choices[0].delta
+        around = _around(payload, delta.content or "") if delta is not None and _is_text(delta) else None
+        if delta is None or around is None or payload.find(_PROBE) >= 0:
+            return
+        probed = _PROBE.join(around)
+        twin = _decode_chunk(probed)
+        if twin.choices is None or twin.choices[0].delta is None:
+            return
+        # With another text in its place the same must be said of all else: then what was found is the text.
+        found, twin.choices[0].delta.content = twin.choices[0].delta.content, delta.content
+        ours = tuple(self._sent(chunk, probed).split(_PROBE))
+        if found != _PROBE_TEXT or twin != chunk or len(ours) != 2:
+            return
+        self._wasted = 0 if self._frame is not None and self._frame.used else self._wasted + 1
+        before, after = around
+        self._frame = repeats.Frame(_LEAD, (before, after), (ours[0], ours[1]))
+
+    def _sent(self, chunk: _Chunk, payload: bytes) -> bytes:
+        """The payload as the client gets it. What is looked for in it has quotes no text has: before a colon."""
         if not self._include_usage:
             payload = payload.replace(b',"usage":null', b"")
         if chunk.model != self._model and chunk.model is not None:
             payload = self._renamed(chunk.model, payload)
+        return payload
+
+    def _pass_on(self, chunk: _Chunk, payload: bytes, out: list[bytes]) -> None:
+        payload = self._sent(chunk, payload)
         if self._usage is not None and not chunk.choices:
             self._late.append(payload)
         else:
@@ -181,7 +270,7 @@ class NativeStream:
     def _count(self, chunk: _Chunk, payload: bytes, out: list[bytes], events: list[Event]) -> None:
         assert chunk.usage is not None
         self._usage = chunk.usage
-        whole = decode(payload)
+        whole = _whole(payload)
         events.append(Counted(read_told(whole)))
         if not chunk.choices:
             self._last = whole
@@ -200,7 +289,7 @@ class NativeStream:
             changed = payload.replace(b'"model"' + colon + name, b'"model"' + colon + self._model_json, 1)
             if changed != payload:
                 return changed
-        whole = decode(payload)
+        whole = _whole(payload)
         whole["model"] = self._model
         return encode(whole)
 
@@ -247,7 +336,7 @@ class NativeWhole:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
             answer = decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except _UNREADABLE:
             raise BadAnswer("the answer is not JSON") from None
         if type(answer) is not dict:
             raise BadAnswer("the answer is not a JSON object")
