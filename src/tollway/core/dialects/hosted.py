@@ -49,14 +49,10 @@ _ANTHROPIC: Final = {
     "advisor_": "",
     "mcp_toolset": None,
 }
-_CHAT_MEMBERS: Final = (
-    "tools",
-    "service_tier",
-    "web_search_options",
-    "enable_search",
-    "search_parameters",
-    "plugins",
+CHAT_MEMBERS: Final = frozenset(
+    ("tools", "service_tier", "web_search_options", "enable_search", "search_parameters", "plugins")
 )
+"""The members by which a Chat body asks for anything besides tokens."""
 _CHAT: Final = {
     "openrouter:web_search": "web_search",
     "web_search": "call",
@@ -214,13 +210,9 @@ _READERS: Final = {
 
 def chat_terms(body: dict[str, Any], heavy: bytes) -> Terms:
     """The same of a Chat body, the busiest. `heavy`: its JSON, where it may refer to a file."""
-    for name in _CHAT_MEMBERS:
-        if name in body:
-            break
-    else:
-        if heavy.find(b'"file_id":"') < 0:
-            return PLAIN
+    keeps = "file_id" if heavy.find(b'"file_id":"') >= 0 else ""
+    if not keeps and body.keys().isdisjoint(CHAT_MEMBERS):
+        return PLAIN
     tools = tuple(_chat(body))
     asked, field = _tier(body)
-    keeps = "file_id" if b'"file_id":"' in heavy else ""
     return Terms(tools, asked, field, keeps) if tools or asked or keeps else PLAIN

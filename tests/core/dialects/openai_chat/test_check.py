@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollway.core.dialects.openai_chat import check
+from tollway.core.dialects.openai_chat import check, parts
 from tollway.core.errors import GatewayError
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -39,6 +39,7 @@ REFUSED = [
     ({"messages": [1]}, "invalid_value", "messages[0]"),
     ({"messages": [{"role": 5, "content": "x"}]}, "invalid_value", "messages[0].role"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "invalid_value", "messages[0].role"),
+    ({"messages": [{"role": ["user"], "content": "x"}]}, "invalid_value", "messages[0].role"),
     ({"messages": [{"role": "user"}]}, "invalid_value", "messages[0].content"),
     ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "invalid_value", "messages[0].content"),
     (
@@ -228,6 +229,25 @@ def test_max_completion_tokens_wins_over_max_tokens():
 def test_the_input_bound_is_never_below_the_bytes_of_the_text(text):
     request = check.read(json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode())
     assert request.input_bound >= len(text.encode())
+
+
+USUAL = st.fixed_dictionaries(
+    {"model": st.just("m"), "messages": st.just(HELLO)},
+    optional={
+        "stream": st.none() | st.booleans(),
+        "stream_options": st.none()
+        | st.fixed_dictionaries({}, optional={"include_usage": st.booleans(), "x": st.just(1)}),
+        "max_tokens": st.none() | st.integers(1, 99),
+        "temperature": st.none() | st.floats(0, 2),
+        "note": st.sampled_from(["input_audio", '"input_audio"', {"input_audio": 1}, {"file_id": "x"}, "a:b", "ü"]),
+        "long": st.just({"x" * parts.IMAGE_TOKENS_MAX: None}),
+    },
+)  # fmt: skip
+
+
+@given(USUAL, st.sampled_from([parts.NO_MEDIA, parts.Media(5, 16_000)]))
+def test_a_body_without_unusual_members_is_weighed_as_any_other(body, media):
+    assert check._weigh_usual("m", media, {**body}) == check._weigh("m", media, {**body})
 
 
 def test_an_inline_image_counts_as_an_image_not_as_its_base64():

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NoReturn
 
 from msgspec import Struct
 
-from tollway.core.dialects.hosted import chat_terms
+from tollway.core.dialects.hosted import CHAT_MEMBERS, chat_terms
 from tollway.core.dialects.openai_chat import parts, tools
 from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
 from tollway.core.dialects.openai_chat.read import read_request
@@ -103,17 +103,25 @@ def _sentence(error: BadJSON) -> str:
 
 def wants_usage(body: dict[str, Any]) -> bool:
     """Whether a stream's usage is asked for, in OpenAI's words or in OpenRouter's."""
-    asked = ((body.get("stream_options"), "include_usage"), (body.get("usage"), "include"))
-    return any(type(options) is dict and options.get(name) is True for options, name in asked)
+    told, theirs = body.get("stream_options"), body.get("usage")
+    return (type(told) is dict and told.get("include_usage") is True) or (
+        type(theirs) is dict and theirs.get("include") is True
+    )
 
 
 def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
+    checks = FIELDS
     for name, value in body.items():
-        check = FIELDS.get(name)
-        if check is not None and value is not None:
-            check(name, value)
+        if name in checks and value is not None:
+            checks[name](name, value)
     model = check_model(body.get("model"))
     media = parts.check_messages(body.get("messages"))
+    weigh = _weigh_usual if body.keys().isdisjoint(_UNUSUAL) else _weigh
+    return weigh(model, media, body)
+
+
+def _weigh(model: str, media: parts.Media, body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
+    """What a checked body asks for, and the JSON of what is not kept of it."""
     told = wants_usage(body)
     # `usage` is OpenRouter's way to ask for what is told here anyway; OpenAI would refuse it.
     ours = ("model", "stream_options", "max_credits", "usage")
@@ -131,13 +139,44 @@ def _read(body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
         choices=body.get("n") or 1,
         output_wanted=body.get("max_tokens") if wanted is None else wanted,
         input_bound=bound,
-        audio=b'"input_audio"' in kept or "audio" in (body.get("modalities") or ()),
+        audio=kept.find(b'"input_audio"') >= 0 or "audio" in (body.get("modalities") or ()),
         session=body.get("prompt_cache_key") or body.get("user") or "",
         stream_options=options,
         kept=kept,
         max_credits=removed.get("max_credits"),
         # A file weighs at least as much as an image.
         terms=chat_terms(body, kept if bound >= parts.IMAGE_TOKENS_MAX else b""),
+    )
+    return request, encode(removed)
+
+
+_UNUSUAL: Final = frozenset(
+    ("usage", "max_credits", "tools", "max_completion_tokens", "n", "modalities", "prompt_cache_key", "user")
+) | frozenset(CHAT_MEMBERS)
+"""The members that `_weigh` looks at and `_weigh_usual` does not."""
+
+
+def _weigh_usual(model: str, media: parts.Media, body: dict[str, Any]) -> tuple[ChatRequest, bytes]:
+    """The same of a body without unusual members, as most are."""
+    removed = {"model": body.pop("model")}
+    options: dict[str, Any] | None = None
+    if "stream_options" in body:
+        options = removed["stream_options"] = body.pop("stream_options")
+    kept = encode(body)
+    stream = body.get("stream") is True
+    bound = len(kept) - media.encoded + media.tokens
+    request = ChatRequest(
+        model=model,
+        stream=stream,
+        include_usage=stream and options is not None and options.get("include_usage") is True,
+        choices=1,
+        output_wanted=body.get("max_tokens"),
+        input_bound=bound,
+        audio=kept.find(b'"input_audio"') >= 0,
+        session="",
+        stream_options=options or {},
+        kept=kept,
+        terms=PLAIN if bound < parts.IMAGE_TOKENS_MAX else chat_terms(body, kept),
     )
     return request, encode(removed)
 

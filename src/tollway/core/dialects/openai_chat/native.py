@@ -333,9 +333,8 @@ class NativeWhole:
         return Fed(b"", [])
 
     def end(self) -> Fed:
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         try:
-            answer = decode(body)
+            answer = decode(b"".join(self._chunks))
         except _UNREADABLE:
             raise BadAnswer("the answer is not JSON") from None
         if type(answer) is not dict:
@@ -346,32 +345,14 @@ class NativeWhole:
         if type(choices) is not list or not choices:
             raise BadAnswer("the answer has no choices")
         self._answer = answer
-        return Fed(b"", self._read(answer, choices))
-
-    def _read(self, answer: dict[str, Any], choices: list[Any]) -> list[Event]:
-        events: list[Event] = [Started(str(answer.get("id") or ""), str(answer.get("model") or ""))]
-        for choice in choices:
-            if type(choice) is not dict or type(message := choice.get("message")) is not dict:
-                raise BadAnswer("a choice has no message")
-            size = 0
-            for name, value in message.items():
-                if value and name in _CONTENT_FIELDS:
-                    size += _value_size(value)
-            if size:
-                events.append(Grew(size))
-            reason = choice.get("finish_reason")
-            if type(reason) is str:
-                events.append(Finished(_REASONS.get(reason, "other"), reason))
-        usage = answer.get("usage")
-        if type(usage) is dict:
-            events.append(Counted(read_told(answer)))
-        return events
+        return Fed(b"", _read(answer, choices))
 
     def close(self, receipt: Receipt) -> bytes:
-        self._answer["model"] = self._model
-        usage = self._answer.get("usage")
-        self._answer["usage"] = priced_usage(usage if type(usage) is dict else None, receipt)
-        return encode(self._answer)
+        answer = self._answer
+        answer["model"] = self._model
+        usage = answer.get("usage")
+        answer["usage"] = priced_usage(usage if type(usage) is dict else None, receipt)
+        return encode(answer)
 
     def fail(self, error: GatewayError, request_id: str) -> bytes:
         return encode(openai_envelope(error, request_id))
@@ -387,8 +368,33 @@ _CONTENT_FIELDS: Final = frozenset(
 )
 
 
-def _value_size(value: object) -> int:
-    return _size(value) if isinstance(value, str) else len(encode(value))
+def _read(answer: dict[str, Any], choices: list[Any]) -> list[Event]:
+    """The events that a whole answer stands for. Raises BadAnswer."""
+    events: list[Event] = [Started(str(answer.get("id") or ""), str(answer.get("model") or ""))]
+    for choice in choices:
+        if type(choice) is not dict or type(message := choice.get("message")) is not dict:
+            raise BadAnswer("a choice has no message")
+        size = _message_size(message)
+        if size:
+            events.append(Grew(size))
+        reason = choice.get("finish_reason")
+        if type(reason) is str:
+            events.append(Finished(_REASONS.get(reason, "other"), reason))
+    if type(answer.get("usage")) is dict:
+        events.append(Counted(read_told(answer)))
+    return events
+
+
+def _message_size(message: dict[str, Any]) -> int:
+    """Bytes of what a whole answer's message says."""
+    size = 0
+    for name, value in message.items():
+        if value and name in _CONTENT_FIELDS:
+            if type(value) is not str:
+                size += len(encode(value))
+            else:
+                size += len(value) if value.isascii() else _size(value)
+    return size
 
 
 def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, Any]:
@@ -399,7 +405,10 @@ def priced_usage(usage: dict[str, Any] | None, receipt: Receipt) -> dict[str, An
             "completion_tokens": receipt.output,
             "total_tokens": receipt.input + receipt.output,
         }
-    priced = {name: value for name, value in usage.items() if name not in _THEIR_PRICES}
+    if usage.keys().isdisjoint(_THEIR_PRICES):
+        priced = usage.copy()
+    else:
+        priced = {name: value for name, value in usage.items() if name not in _THEIR_PRICES}
     priced["cost"] = receipt.cost
     if receipt.estimated:
         priced["estimated"] = True

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from tollway.core.errors import GatewayError
 
-ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+ROLES: Final = ("user", "assistant", "tool", "system", "developer", "function")
+"""Begins with those that most messages have. What is looked for here need be no string."""
 IMAGE_TOKENS_MAX: Final = 16_000
 """What one image may count as, in tokens, when its upstream's rule is unknown."""
 DATA_URL_MAX: Final = 28 * 1024 * 1024
@@ -20,6 +21,9 @@ class Media(Struct, frozen=True):
 
     encoded: int
     tokens: int
+
+
+NO_MEDIA: Final = Media(0, 0)
 
 
 def check_messages(messages: Any) -> Media:
@@ -35,7 +39,7 @@ def check_messages(messages: Any) -> Media:
         if type(message) is not dict:
             _refuse(f"messages[{index}]", "an object with 'role' and 'content'")
         role = message.get("role")
-        if type(role) is not str or role not in ROLES:
+        if role not in ROLES:
             _refuse(f"messages[{index}].role", "one of " + ", ".join(sorted(ROLES)))
         content = message.get("content")
         if type(content) is str:
@@ -49,7 +53,7 @@ def check_messages(messages: Any) -> Media:
         elif role != "assistant":
             _refuse(f"messages[{index}].content", f"given in a message of role {role!r}")
         _check_calls(index, message)
-    return Media(encoded, tokens)
+    return Media(encoded, tokens) if tokens else NO_MEDIA
 
 
 def _refuse(where: str, wanted: str) -> NoReturn:

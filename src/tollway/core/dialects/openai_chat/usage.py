@@ -24,15 +24,11 @@ def _count(source: dict[str, Any], name: str) -> tuple[int, bool]:
     return (0 if value < 0 else COUNT_MAX), True
 
 
-def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    found = usage.get(name)
-    return found if type(found) is dict else {}
-
-
 def read_told(source: dict[str, Any]) -> Usage:
     """The usage of a whole answer, or of the chunk that has it, with the tier that served the call."""
     found = read_usage(source["usage"])
-    served = tier(source.get("service_tier"))
+    named = source.get("service_tier")
+    served = tier(named) if named is not None else ""
     return replace(found, tier=served) if served else found
 
 
@@ -67,14 +63,30 @@ def read_usage(usage: dict[str, Any]) -> Usage:
 
 
 def _tokens(usage: dict[str, Any]) -> Usage:
-    prompt, completion = (
-        _details(usage, "prompt_tokens_details"),
-        _details(usage, "completion_tokens_details"),
-    )
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if (prompt and type(prompt) is dict and any(prompt.values())) or (
+        completion and type(completion) is dict and any(completion.values())
+    ):
+        return _detailed(
+            usage,
+            prompt if type(prompt) is dict else {},
+            completion if type(completion) is dict else {},
+        )
+    total_in, total_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if (
+        type(total_in) is type(total_out) is int
+        and 0 <= total_in <= COUNT_MAX
+        and 0 <= total_out <= COUNT_MAX
+    ):
+        return Usage(input=total_in, output=total_out)
     total_in, odd_in = _count(usage, "prompt_tokens")
     total_out, odd_out = _count(usage, "completion_tokens")
-    if not any(prompt.values()) and not any(completion.values()):
-        return Usage(input=total_in, output=total_out, anomalous=odd_in or odd_out)
+    return Usage(input=total_in, output=total_out, anomalous=odd_in or odd_out)
+
+
+def _detailed(usage: dict[str, Any], prompt: dict[str, Any], completion: dict[str, Any]) -> Usage:
+    total_in, odd_in = _count(usage, "prompt_tokens")
+    total_out, odd_out = _count(usage, "completion_tokens")
     cached, odd_cached = _count(prompt, "cached_tokens")
     written, odd_written = _count(prompt, "cache_write_tokens")
     audio_in, odd_audio_in = _count(prompt, "audio_tokens")
