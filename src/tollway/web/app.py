@@ -1,19 +1,20 @@
-"""The ASGI application: finds the route, runs its handler, and lets no exception out undressed."""
+"""The application: finds the route, runs its handler, and lets no exception out undressed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from tollway.core.errors import GatewayError
 from tollway.flows import holds
 from tollway.flows.gate import Gate
 from tollway.store.base import StoreError
+from tollway.web.cycle import Cycle
 from tollway.web.envelopes import OPENAI_ROOTS, envelope_for
 from tollway.web.registry import Registry
 from tollway.web.request import Request
-from tollway.web.writer import ClientGone, writer_of
+from tollway.web.writer import ClientGone
 
 log: Final = logging.getLogger("tollway.web")
 
@@ -21,7 +22,9 @@ Message = dict[str, Any]
 
 
 class App:
-    """What the server calls for each request."""
+    """What the server calls for each request: a cycle.Handling. By ASGI it is told of its life alone."""
+
+    shares_scopes = True
 
     def __init__(self, gate: Gate, registry: Registry) -> None:
         self._gate = gate
@@ -33,38 +36,42 @@ class App:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await _lifespan(receive, send)
-            return
-        request = Request(self._gate, scope, writer_of(scope))
-        found = self._registry.find(scope["method"], request.path)
-        try:
-            if found is None:
-                request.envelope = envelope_for(request.path)
-                self._unknown(request, scope["method"])
-            else:
-                request.params, request.envelope = found.params, found.route.envelope
-                await found.route.handler(request)
-        except GatewayError as error:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+
+    def begin(self, cycle: Cycle) -> Coroutine[Any, Any, None]:
+        """The handler of a request, about to run."""
+        scope = cycle.scope
+        found = self._registry.find(scope["method"], scope["path"])
+        if found is None:
+            cycle.request = request = Request(self._gate, cycle, {}, envelope_for(scope["path"]))
+            return self._unknown(request)
+        cycle.request = request = Request(self._gate, cycle, found.params, found.route.envelope)
+        return found.route.handler(request)
+
+    def failed(self, cycle: Cycle, error: BaseException) -> None:
+        """Answer for a handler that raised."""
+        request: Request = cycle.request
+        if isinstance(error, GatewayError):
             request.refuse(error)
-        except ClientGone:
+        elif isinstance(error, ClientGone):
             log.debug("%s: the client left before its request was complete", request.id)
-        except StoreError as error:
+        elif isinstance(error, StoreError):
             log.error("%s: the database failed: %s", request.id, error)
             request.refuse(holds.unavailable())
-        except Exception:
-            log.exception("%s: a handler failed", request.id)
-            if request.writer.started:
-                request.writer.abort()
+        else:
+            log.error("%s: a handler failed", request.id, exc_info=error)
+            if cycle.started:
+                cycle.abort()
             else:
                 request.refuse(_internal(request.id))
 
-    def _unknown(self, request: Request, method: str) -> None:
+    async def _unknown(self, request: Request) -> None:
         allowed = self._registry.methods(request.path)
         if allowed:
             error = GatewayError(
-                "method_not_allowed", f"{request.path} answers {', '.join(allowed)}, not {method}."
+                "method_not_allowed",
+                f"{request.path} answers {', '.join(allowed)}, not {request.scope['method']}.",
             )
             request.refuse(error, b"allow: " + ", ".join(allowed).encode() + b"\r\n")
             return

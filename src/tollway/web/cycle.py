@@ -1,38 +1,30 @@
 """One request and its response on a connection: the body in, the answer out, the handler between.
 
-A cycle speaks to the handler in two ways, the ResponseWriter of writer.py and ASGI's `receive` and
-`send`, over one state. Whatever the handler does, the client sees a whole answer, a refusal in its
-envelope, or a cut connection; never a truncated answer that looks whole.
+A cycle is the ResponseWriter of its handler. Whatever the handler does, the client sees a whole
+answer, a refusal in its envelope, or a cut connection; never a truncated answer that looks whole.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
 
 from tollway.core.errors import GatewayError
-from tollway.web.body import Body, Source
+from tollway.web.body import Body, Source, WholeBody
 from tollway.web.refusals import render
 from tollway.web.shared import Shared
-from tollway.web.writer import DRAINING, EXTENSION, ClientGone, header_block
+from tollway.web.writer import DRAINING
 
-Message = dict[str, Any]
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_JOIN_MAX: Final = 64 * 1024
-_BODILESS: Final = frozenset((204, 304))
-_OWN_HEADERS: Final = frozenset(
-    (b"connection", b"transfer-encoding", b"content-length", b"keep-alive", b"date")
-)
+JOIN_MAX: Final = 64 * 1024
+"""Bytes of a body up to which copying it behind its head is cheaper than a second piece."""
+BODILESS: Final = frozenset((204, 304))
+CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
-_CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
 
 
 def _status_line(status: int) -> bytes:
@@ -47,7 +39,22 @@ _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 60
 
 # How the body of the response is framed. Nothing is framed before the start, after the end, and
 # where the client must not be sent a body.
-_Framing = Literal["nothing", "chunked", "until_close", "length"]
+Framing = Literal["nothing", "chunked", "until_close", "length"]
+
+
+class Handling(Protocol):
+    """What answers requests."""
+
+    shares_scopes: bool
+    """Whether it leaves scopes as they are, so that requests with one head may share theirs."""
+
+    def begin(self, cycle: Cycle) -> Coroutine[Any, Any, None]:
+        """The handler of a request, about to run."""
+        ...
+
+    def failed(self, cycle: Cycle, error: BaseException) -> None:
+        """Answer for a handler that raised, if nothing has been sent."""
+        ...
 
 
 class Link(Source, Protocol):
@@ -55,6 +62,8 @@ class Link(Source, Protocol):
 
     transport: asyncio.Transport
     shared: Shared
+    handling: Handling
+    tasks: set[asyncio.Task[None]]
     write_paused: bool
 
     def finished(self, cycle: Cycle) -> None:
@@ -70,45 +79,52 @@ class Link(Source, Protocol):
         ...
 
 
+class Incoming(Protocol):
+    """A cycle whose body is still arriving."""
+
+    body: Body
+    keep_alive: bool
+
+
 class Cycle:
-    """One request and its response; a ResponseWriter, and the two callables of ASGI."""
+    """One request and its response; a ResponseWriter.
+
+    `scope` describes the request in ASGI's words; `request` is what the handling makes of it.
+    """
 
     __slots__ = (
-        "_body_handed_over",
         "_framing",
-        "_head_only",
-        "_left",
         "_link",
-        "_modern",
-        "_pending",
-        "_scope",
         "_transport",
         "body",
         "complete",
         "gone",
         "keep_alive",
+        "request",
+        "scope",
         "started",
         "task",
     )
 
-    def __init__(self, link: Link, scope: Scope, body: Body, keep_alive: bool) -> None:
+    def __init__(
+        self, link: Link, scope: Mapping[str, Any], body: Body | WholeBody, keep_alive: bool
+    ) -> None:
         self._link = link
         self._transport = link.transport
-        self._scope: Scope | None = scope
+        self.scope = scope
         self.body = body
         self.keep_alive = keep_alive
+        self.request: Any = None
         self.task: asyncio.Task[None] | None = None
         self.gone = False
         self.started = False
         self.complete = False
         """Whether nothing more will be sent: the response is whole, or was cut."""
-        self._framing: _Framing = "nothing"
-        self._left = 0
-        self._pending: Message | None = None
-        self._body_handed_over = False
-        self._head_only = scope["method"] == "HEAD"
-        self._modern = scope["http_version"] == "1.1"
-        scope["extensions"] = {EXTENSION: self}
+        self._framing: Framing = "nothing"
+
+    @property
+    def log(self) -> logging.Logger:
+        return self._link.shared.log
 
     def lost(self, reason: str) -> None:
         """The client has left: the handler is cancelled, unless it has answered already."""
@@ -122,43 +138,53 @@ class Cycle:
 
     # The handler.
 
-    async def run(self, app: App) -> None:
-        """Run the handler to its end; whatever it does not do for the client is done here."""
-        scope, self._scope = self._scope, None  # The scope names this cycle: holding it would be a loop.
-        assert scope is not None
-        try:
-            await app(scope, self.receive, self.send)
-        except asyncio.CancelledError as cancelled:
-            self._cancelled(scope, cancelled)
-        except GatewayError as error:
-            self._give_up(scope, error)
-        except Exception as error:
-            if not (self.gone and isinstance(error, OSError)):
-                self._link.shared.log.exception("the handler of %s failed", scope["path"])
-            self._give_up(scope, _internal())
-        else:
-            if not self.complete and not self.gone:
-                self._link.shared.log.error("the handler of %s did not complete its response", scope["path"])
-                self._give_up(scope, _internal())
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """The handler has ended, however it did; whatever it did not do for the client is done here."""
+        link = self._link
+        link.tasks.discard(task)
+        link.shared.calls -= 1
+        self.task = None
+        if task.cancelled():
+            self._cancelled(task)
+        elif (error := task.exception()) is not None:
+            self._failed(error)
+        elif not self.complete and not self.gone:
+            self.log.error("the handler of %s did not complete its response", self.scope["path"])
+            self.give_up(internal())
+        self.request = None  # It names this cycle: holding it would be a loop.
 
-    def _cancelled(self, scope: Scope, cancelled: asyncio.CancelledError) -> None:
+    def _cancelled(self, task: asyncio.Task[None]) -> None:
         if self.gone or self.complete:
             return
-        if DRAINING in cancelled.args:
+        try:
+            task.result()
+        except asyncio.CancelledError as cancelled:
+            draining = DRAINING in cancelled.args
+        if draining:
             message = "the gateway is shutting down and could not wait for this answer; try again"
-            self._give_up(scope, GatewayError("draining", message, scope="gateway", retry_after_ms=1000))
+            self.give_up(GatewayError("draining", message, scope="gateway", retry_after_ms=1000))
         else:
-            self._link.shared.log.error("the handler of %s was cancelled", scope["path"])
-            self._give_up(scope, _internal())
+            self.log.error("the handler of %s was cancelled", self.scope["path"])
+            self.give_up(internal())
 
-    def _give_up(self, scope: Scope, error: GatewayError) -> None:
+    def _failed(self, error: BaseException) -> None:
+        try:
+            self._link.handling.failed(self, error)
+        except Exception as worse:
+            self.log.error(
+                "the handler of %s failed, and so did the answer", self.scope["path"], exc_info=worse
+            )
+        self.give_up(internal())
+
+    def give_up(self, error: GatewayError) -> None:
+        """Refuse a request that nothing has been sent for, cut the answer of one that has; nothing where all is said."""
         if self.gone or self.complete:
             return
         if self.started:
             self._cut()
         else:
             shared = self._link.shared
-            block, body = render(error, shared.new_request_id(), shared.envelope_for(scope["path"]))
+            block, body = render(error, shared.new_request_id(), shared.envelope_for(self.scope["path"]))
             self.keep_alive = False
             self.respond(error.status, block, body)
 
@@ -175,45 +201,42 @@ class Cycle:
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         if self.started or self.complete:
-            self._check_start()
-        line = b"" if status in _BODILESS else b"content-length: %d\r\n" % len(body)
-        head = self._head(status, headers, line)
+            self.check_start()
+        line = b"" if status in BODILESS else b"content-length: %d\r\n" % len(body)
+        if not line or self.scope["method"] == "HEAD":
+            body = b""
+        joined = len(body) <= JOIN_MAX
+        head = self.head(status, headers, line, body if joined else b"")
         self.started = True
         if not self.gone:
-            if self._head_only or not line:
+            if joined:
                 self._transport.write(head)
-            elif len(body) > _JOIN_MAX:
-                self._transport.writelines((head, body))
             else:
-                self._transport.write(head + body)
-        self._finish()
+                self._transport.writelines((head, body))
+        self.finish()
 
     def start(self, status: int, headers: bytes) -> None:
-        self._check_start()
-        framing: _Framing = "nothing"
-        if not self._head_only and status not in _BODILESS and not self.gone:
-            framing = "chunked" if self._modern else "until_close"
-        head = self._head(status, headers, _CHUNKED_LINE if framing == "chunked" else b"")
-        self.started = True
-        self._framing = framing
-        if self.gone:
-            return
-        if self.body.more:
+        self.check_start()
+        framing: Framing = "nothing" if self.gone else self.framing(status)
+        head = self.head(status, headers, CHUNKED_LINE if framing == "chunked" else b"")
+        if self.body.more and not self.gone:
             # Nobody will read it, and only a connection that is read from tells when its client leaves.
             self.body.discard()
             self._link.want_input()
-        self._transport.write(head)
+        self.open(head, framing)
+
+    def open(self, head: bytes, framing: Framing) -> None:
+        """Send the head of a response; its body will be framed so."""
+        self.started = True
+        if not self.gone:
+            self._framing = framing
+            self._transport.write(head)
 
     def write(self, chunk: bytes) -> None:
         if self._framing == "chunked":
             if chunk:
                 self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-        elif self._framing == "until_close":
-            self._transport.write(chunk)
-        elif self._framing == "length":
-            if len(chunk) > self._left:
-                raise RuntimeError("the response is longer than its Content-Length")
-            self._left -= len(chunk)
+        elif self._framing != "nothing":
             self._transport.write(chunk)
         elif not self.started:
             raise RuntimeError("a chunk was written before the response was started")
@@ -235,9 +258,7 @@ class Cycle:
             self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last) if last else b"0\r\n\r\n")
         else:
             self.write(last)
-            if self._framing == "length" and self._left:
-                raise RuntimeError(f"the response ended {self._left} bytes short of its Content-Length")
-        self._finish()
+        self.finish()
 
     def abort(self) -> None:
         sock: socket.socket | None = self._transport.get_extra_info("socket")
@@ -252,96 +273,39 @@ class Cycle:
     def weigh(self, size: int) -> None:
         self.body.weigh(size)
 
-    def _check_start(self) -> None:
+    def check_start(self) -> None:
         if self.started or self.complete:
             raise RuntimeError("a response was started twice")
 
-    def _head(self, status: int, headers: bytes, framing: bytes) -> bytes:
+    def framing(self, status: int) -> Framing:
+        """How the body of a response is framed whose length is not known."""
+        if self.scope["method"] == "HEAD" or status in BODILESS:
+            return "nothing"
+        return "chunked" if self.scope["http_version"] == "1.1" else "until_close"
+
+    def head(self, status: int, headers: bytes, framing: bytes, body: bytes = b"") -> bytes:
+        """The head of the response, and what of its body goes out with it."""
         if self.body.more:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        return b"".join((_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end))
+        return b"".join((_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end, body))
 
     def _over(self) -> None:
         self.complete = True
         self._framing = "nothing"
         self.body.close()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """The response is whole."""
         self.complete = True
         self._framing = "nothing"
         self.body.close()
         if not self.gone:
             self._link.finished(self)
 
-    # ASGI.
 
-    async def receive(self) -> Message:
-        """ASGI's receive. Raises GatewayError as `read_body` does, unless the response has started."""
-        if not self._body_handed_over and not self.body.closed:
-            try:
-                data = await self.body.read_some()
-            except ClientGone:
-                return {"type": "http.disconnect"}
-            except GatewayError:
-                if not self.started:
-                    raise
-            else:
-                more = self.body.more
-                self._body_handed_over = not more
-                return {"type": "http.request", "body": data, "more_body": more}
-        await self.body.until_closed()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """ASGI's send. Raises ClientGone when the client has left."""
-        if self.gone:
-            raise ClientGone("the client left before its response was complete")
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._check_start()
-            self._pending = message
-        elif kind != "http.response.body":
-            raise RuntimeError(f"{kind} is not a message of an HTTP response")
-        else:
-            self._send_body(message.get("body", b""), more=message.get("more_body", False))
-            await self.drain()
-
-    def _send_body(self, body: bytes, *, more: bool) -> None:
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            head = self._start_asgi(pending["status"], pending.get("headers", ()))
-            if not more and self._framing == "length" and len(body) == self._left <= _JOIN_MAX:
-                self._transport.write(head + body)
-                self._finish()
-                return
-            self._transport.write(head)
-        if more:
-            self.write(body)
-        else:
-            self.end(body)
-
-    def _start_asgi(self, status: int, headers: Any) -> bytes:
-        pairs = [(bytes(name).lower(), bytes(value)) for name, value in headers]
-        given = dict(pairs)
-        length = int(given[b"content-length"]) if b"content-length" in given else None
-        framing: _Framing = "nothing"
-        line = b""
-        if not self._head_only and status not in _BODILESS:
-            framing = "length" if length is not None else "chunked" if self._modern else "until_close"
-        if length is not None and status != HTTPStatus.NO_CONTENT:
-            line = b"content-length: %d\r\n" % length
-        elif framing == "chunked":
-            line = _CHUNKED_LINE
-        if b"close" in given.get(b"connection", b"").lower():
-            self.keep_alive = False
-        head = self._head(status, header_block(pair for pair in pairs if pair[0] not in _OWN_HEADERS), line)
-        self.started = True
-        self._framing, self._left = framing, length or 0
-        return head
-
-
-def _internal() -> GatewayError:
+def internal() -> GatewayError:
+    """The refusal of a request whose handler broke."""
     return GatewayError(
         "internal_error", "something went wrong inside the gateway; the call was not completed"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,10 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tollway.core.errors import GatewayError
-from tollway.web.body import Body, body_too_large
-from tollway.web.cycle import Cycle, Scope
+from tollway.web.body import READ_AHEAD, Body, WholeBody, body_too_large
+from tollway.web.cycle import Cycle, Handling, Incoming
 from tollway.web.head import ALLOW, Head, read_head
-from tollway.web.recall import MEMO, Recall, learn
+from tollway.web.recall import MEMO, Recall, Scope, learn
 from tollway.web.rejoin import rejoin
 from tollway.web.shared import Shared
 
@@ -38,6 +38,7 @@ class Intake(HttpToolsProtocol):
     """Parses, checks and counts. What to do with requests and refusals is said by the half above."""
 
     shared: Shared
+    handling: Handling
     write_paused: bool
 
     def __init__(
@@ -58,7 +59,7 @@ class Intake(HttpToolsProtocol):
         """How many headers the open head may have; none once it has ended."""
         self.head_open = False
         """Whether a head has begun and not ended."""
-        self.incoming: Cycle | None = None
+        self.incoming: Incoming | None = None
         """The request whose body is not complete."""
         self.waiting: deque[Cycle] = deque()
         """Requests behind the one being answered."""
@@ -125,29 +126,38 @@ class Intake(HttpToolsProtocol):
             self.refuse(error)
             return True
         self._learn_left = _LEARN_MAX
+        scope = recall.shared if self.handling.shares_scopes else recall.scope(digits)
+        keep_alive = not self.shared.draining
+        if size == length <= READ_AHEAD:
+            self.deaf = not keep_alive
+            self.accept(Cycle(self, scope, WholeBody(self, data[start:]), keep_alive))
+            return True
         body = Body(self, length, self.limits.body_max, False)
-        cycle = Cycle(self, recall.scope(digits), body, not self.shared.draining)
-        self.incoming = cycle
-        self.accept(cycle)
+        self._receive(Cycle(self, scope, body, keep_alive))
         if size:
             body.feed(data[start:])
         if size == length:
-            self._whole(cycle)
+            self._whole()
         else:
             self._owed = length - size
         return True
 
-    def _take_owed(self, incoming: Cycle, data: bytes) -> None:
+    def _receive(self, cycle: Cycle) -> None:
+        """A request has begun whose Body is to come."""
+        self.incoming = cast("Incoming", cycle)
+        self.accept(cycle)
+
+    def _take_owed(self, incoming: Incoming, data: bytes) -> None:
         owed = self._owed
         if len(data) <= owed:
             self._owed = owed - len(data)
             incoming.body.feed(data)
             if not self._owed:
-                self._whole(incoming)
+                self._whole()
             return
         self._owed = 0
         incoming.body.feed(data[:owed])
-        self._whole(incoming)
+        self._whole()
         if not self.deaf:
             self._take_parsed(data[owed:])
 
@@ -233,8 +243,7 @@ class Intake(HttpToolsProtocol):
             self._upgraded = head
         elif keep_alive and self._learn_left:
             self._fresh = head, scope
-        self.incoming = cycle = Cycle(self, scope, body, keep_alive)
-        self.accept(cycle)
+        self._receive(Cycle(self, scope, body, keep_alive))
 
     def on_body(self, body: bytes) -> None:
         if self.incoming is not None:
@@ -242,12 +251,14 @@ class Intake(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         # A request to upgrade has, to the parser, no body; we ignore the upgrade and read the body.
-        if self._upgraded is None and self.incoming is not None:
-            self._whole(self.incoming)
+        if self._upgraded is None:
+            self._whole()
 
-    def _whole(self, incoming: Cycle) -> None:
+    def _whole(self) -> None:
         """The request being received is complete."""
-        self.incoming = None
+        incoming, self.incoming = self.incoming, None
+        if incoming is None:
+            return
         incoming.body.end()
         if not incoming.keep_alive:
             self.deaf = True

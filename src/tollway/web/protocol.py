@@ -14,7 +14,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from tollway.core.errors import GatewayError
-from tollway.web.cycle import App, Cycle
+from tollway.web.asgi import AsgiHandling
+from tollway.web.cycle import Cycle, Handling
 from tollway.web.intake import Intake, overloaded
 from tollway.web.refusals import whole_refusal
 from tollway.web.shared import Shared
@@ -50,7 +51,8 @@ class Connection(Intake):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._handler = cast("App", self.app)
+        app = cast("Any", self.app)
+        self.handling: Handling = app if hasattr(app, "begin") else AsgiHandling(app)
         self.deadline = math.inf
         self.stall_deadline = math.inf
         self.write_paused = False
@@ -139,24 +141,18 @@ class Connection(Intake):
 
     def _run(self, cycle: Cycle) -> None:
         self._running = cycle
+        try:
+            handler = self.handling.begin(cycle)
+        except Exception as error:  # noqa: BLE001 - answered and logged as if it were the handler's
+            handler = _raising(error)
         self.shared.calls += 1
         # Without a name asyncio would make one up, which costs a quarter of what the task does.
-        task = self.loop.create_task(cycle.run(self._handler), name=_TASK)
-        cycle.task = task
+        cycle.task = task = self.loop.create_task(handler, name=_TASK)
         self.tasks.add(task)
-        task.add_done_callback(self._ran)
-
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self.shared.calls -= 1
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.shared.log.error("a request could not be answered", exc_info=error)
-        if self._running is not None and self._running.task is task:
-            # Cancelled before its first step, or worse: nobody is left to answer.
-            self.transport.abort()
+        # What there is to do at its end is no coroutine around it: each would be entered at each resume.
+        task.add_done_callback(cycle.ended)
 
     def finished(self, cycle: Cycle) -> None:
-        self.server_state.total_requests += 1
         self._running = None
         if cycle.body.more or not cycle.keep_alive:
             self._close(linger=cycle.body.more)
@@ -233,7 +229,7 @@ class Connection(Intake):
     # Deadlines.
 
     def _set_deadline(self) -> None:
-        running = self._running
+        running: object = self._running
         if running is not None:
             if running is not self.incoming:
                 self._phase = "answer"
@@ -293,6 +289,10 @@ class Connection(Intake):
             return
         self._stalled_size = size
         self.stall_deadline = now + self.limits.write_timeout if size else math.inf
+
+
+async def _raising(error: Exception) -> None:
+    raise error
 
 
 def protocol_class(shared: Shared) -> type[Connection]:

@@ -8,6 +8,7 @@ changes how the connection goes on. Whatever is not recognised goes to the parse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tollway.web.head import Head, Headers
@@ -27,11 +28,12 @@ _LENGTH_NAME: Final = b"content-length"
 class Recall:
     """A head as it came, cut around the digits of its length, and what it was read as."""
 
-    __slots__ = ("_digits_at", "_length_index", "_prefix", "_scope", "_suffix", "_suffix_size", "path")
+    __slots__ = ("_digits_at", "_length_index", "_prefix", "_suffix", "_suffix_size", "path", "shared")
 
     def __init__(self, raw: bytes, digits: slice, scope: Scope) -> None:
         self.path: str = scope["path"]
-        self._scope = scope
+        self.shared: Mapping[str, Any] = scope
+        """The scope of all requests with this head, but that its length is that of the first."""
         self._prefix = raw[: digits.start]
         self._suffix = raw[digits.stop :]
         self._digits_at = len(self._prefix)
@@ -53,7 +55,7 @@ class Recall:
 
         Nothing in it that can change is shared, but for MEMO.
         """
-        scope = self._scope.copy()
+        scope = {**self.shared}
         scope["headers"] = headers = scope["headers"].copy()
         headers[self._length_index] = (_LENGTH_NAME, digits)
         scope["state"] = scope["state"].copy()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -13,7 +13,7 @@ from tollway.web.envelopes import Envelope
 if TYPE_CHECKING:
     from tollway.web.request import Request
 
-Handler = Callable[["Request"], Awaitable[None]]
+Handler = Callable[["Request"], Coroutine[Any, Any, None]]
 
 ALIKE: Final = 0.7
 """How much of two paths must agree for one to be taken for the other mistyped."""

@@ -13,7 +13,8 @@ from tollway.core.json import encode
 from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
-from tollway.web.decoding import coding, unpacked
+from tollway.web.cycle import Cycle
+from tollway.web.decoding import Coding, coding, unpacked
 from tollway.web.envelopes import RENDER, Envelope
 from tollway.web.recall import MEMO
 from tollway.web.writer import ResponseWriter
@@ -29,16 +30,16 @@ class Request:
 
     __slots__ = ("_memo", "envelope", "gate", "id", "now", "params", "path", "scope", "writer")
 
-    def __init__(self, gate: Gate, scope: dict[str, Any], writer: ResponseWriter) -> None:
+    def __init__(self, gate: Gate, cycle: Cycle, params: dict[str, str], envelope: Envelope) -> None:
         self.gate = gate
-        self.scope = scope
-        self.writer = writer
-        self.now = now_ms()
-        self.id = new_id("req", self.now)
+        self.scope = scope = cycle.scope
+        self.writer: ResponseWriter = cycle
+        self.now = now = now_ms()
+        self.id = new_id("req", now)
         self.path: str = scope["path"]
         self._memo: dict[Any, Any] = scope[MEMO]
-        self.params: dict[str, str] = {}
-        self.envelope: Envelope = "gateway"
+        self.params = params
+        self.envelope = envelope
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name. Content-Length is not for handlers to ask."""
@@ -49,12 +50,11 @@ class Request:
 
         It must depend on nothing else, and what it returns must not be changed.
         """
-        memo = self._memo
         found: T
-        if work in memo:
-            found = memo[work]
-        else:
-            found = memo[work] = work(self)
+        try:
+            found = self._memo[work]
+        except KeyError:
+            found = self._memo[work] = work(self)
         return found
 
     @property
@@ -88,14 +88,11 @@ class Request:
 
     def body(self, most: int | None = None) -> Awaitable[bytes]:
         """The body of a JSON request, of `most` bytes where less is allowed than by the setting. Raises GatewayError (unsupported_media_type, body_too_large, request_timeout, bad_request where it cannot be unpacked)."""
-        self.once(_expect_json)
+        how = self.once(_packed_json)
         limit = self.gate.settings.body_max
-        if most is not None:
-            limit = min(limit, most)
-        packed = self.header(b"content-encoding")
-        if packed is not None and (how := coding(packed)) is not None:
-            return unpacked(self.writer, how, limit)
-        return self.writer.read_body(limit)
+        if most is not None and most < limit:
+            limit = most
+        return self.writer.read_body(limit) if how is None else unpacked(self.writer, how, limit)
 
     def json(self, value: Any, status: int = 200) -> None:
         """Answer with a JSON body."""
@@ -118,6 +115,13 @@ class Request:
 
 def _firsts(request: Request) -> dict[bytes, bytes]:
     return dict(reversed(request.headers))
+
+
+def _packed_json(request: Request) -> Coding | None:
+    """How a JSON body is packed. Raises GatewayError where it is none, or packed in a way unknown here."""
+    _expect_json(request)
+    packed = request.header(b"content-encoding")
+    return None if packed is None else coding(packed)
 
 
 def _expect_json(request: Request) -> None:

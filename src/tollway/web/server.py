@@ -26,7 +26,7 @@ import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 
 from tollway.config import Settings
-from tollway.web.cycle import App
+from tollway.web.asgi import App
 from tollway.web.limits import Limits, from_settings
 from tollway.web.listen import BACKLOG
 from tollway.web.protocol import protocol_class

@@ -10,6 +10,7 @@ import pytest
 import uvloop
 from tests.support.raw_http import PATIENCE
 
+from tollway.web.asgi import AsgiHandling
 from tollway.web.limits import Limits
 from tollway.web.listen import listen
 from tollway.web.server import Server
@@ -57,7 +58,29 @@ async def running(app, *, tls=None, **limits) -> AsyncIterator[Running]:
         assert not server.server_state.tasks
 
 
-@pytest.fixture
-def serving() -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
+class Sharing(AsgiHandling):
+    """Has an ASGI app for its handlers, and is run as the gateway is: by a Handling that shares scopes."""
+
+    shares_scopes = True
+
+    def __init__(self, app) -> None:
+        super().__init__(app)
+        self.app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        await self.app(scope, receive, send)
+
+    def begin(self, cycle):
+        shared = cycle.scope
+        cycle.scope = {**shared, "headers": [*shared["headers"]], "state": {**shared["state"]}}
+        handler = super().begin(cycle)
+        cycle.scope = shared
+        return handler
+
+
+@pytest.fixture(params=["asgi", "sharing"])
+def serving(request) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
     """`async with serving(app, tls=None, **limits) as server`: a Server on a free port, drained at the end."""
-    return running
+    if request.param == "asgi":
+        return running
+    return lambda app, **options: running(Sharing(app), **options)

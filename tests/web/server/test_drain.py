@@ -16,6 +16,7 @@ from tollway.web.limits import Limits
 from tollway.web.listen import listen
 from tollway.web.server import Server
 from tollway.web.shared import Shared
+from tollway.web.writer import DRAINING
 
 
 def get(path: str) -> bytes:
@@ -241,13 +242,20 @@ async def test_a_handler_that_is_cancelled_by_others_is_a_500(serving, caplog):
     assert "was cancelled" in caplog.text
 
 
-async def test_a_handler_that_is_cancelled_before_it_begins_closes_its_connection(serving):
+@pytest.mark.parametrize(
+    ("reason", "status", "code"), [(None, 500, "internal_error"), (DRAINING, 503, "draining")]
+)
+async def test_a_request_whose_handler_is_cancelled_before_it_begins_is_refused(
+    serving, reason, status, code
+):
     probe = Probe()
     async with serving(probe) as server, connect(server.port) as raw:
         await raw.send(get("/livez"))
         await raw.response()
         (connection,) = server.connections
         connection.data_received(get("/hang"))
-        next(iter(server.tasks)).cancel()
+        next(iter(server.tasks)).cancel(reason)
+        answer = await raw.response()
+        assert (answer.status, answer.json()["error"]["code"]) == (status, code)
         assert await raw.rest() == b""
     assert probe.begun == ["/livez"]

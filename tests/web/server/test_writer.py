@@ -193,6 +193,22 @@ async def test_a_failing_handler_is_a_logged_500_in_json(serving, caplog, app):
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+async def test_an_app_that_fails_before_there_is_a_handler_is_a_logged_500(serving, caplog):
+    lifespan = Probe()
+
+    def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return lifespan(scope, receive, send)
+        raise ValueError("at once")
+
+    async with serving(app) as server, connect(server.port) as raw:
+        await raw.send(b"GET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await raw.response()).json()["error"]["code"] == "internal_error"
+        assert await raw.rest() == b""
+        assert server.shared.calls == 0
+    assert "at once" in caplog.text
+
+
 async def breaks_off(writer):
     writer.start(200, b"")
     writer.write(b"part")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
 
 from tollway.core.dialects.asked import Asked
 from tollway.core.exchange import DialectName
@@ -75,13 +76,12 @@ def _passed(request: Request) -> dict[DialectName, tuple[tuple[bytes, bytes], ..
     }
 
 
-async def served(request: Request, call: Call, asked: Asked) -> None:
+def served(request: Request, call: Call, asked: Asked) -> Coroutine[Any, Any, None]:
     """Answer a call, once for each idempotency key. Raises GatewayError while nothing has been sent."""
     call.passed = request.once(_passed)[asked.dialect]
     gate, claim = request.gate, claim_of(request, call, asked)
     if claim is None:
-        await text.answer(gate, call, asked, request.writer)
-        return
-    await idempotency.answer(
+        return text.answer(gate, call, asked, request.writer)
+    return idempotency.answer(
         gate, call, claim, request.writer, lambda sink: text.answer(gate, call, asked, sink)
     )
