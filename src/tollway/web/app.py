@@ -12,7 +12,8 @@ from tollway.flows.gate import Gate
 from tollway.store.base import StoreError
 from tollway.web.cycle import Cycle
 from tollway.web.envelopes import OPENAI_ROOTS, envelope_for
-from tollway.web.registry import Registry
+from tollway.web.recall import MEMO
+from tollway.web.registry import Found, Registry
 from tollway.web.request import Request
 from tollway.web.writer import ClientGone
 
@@ -41,13 +42,15 @@ class App:
 
     def begin(self, cycle: Cycle) -> Coroutine[Any, Any, None]:
         """The handler of a request, about to run."""
-        scope = cycle.scope
-        found = self._registry.find(scope["method"], scope["path"])
+        memo = cycle.scope[MEMO]
+        found: Found | None = memo.get(self)
         if found is None:
-            cycle.request = request = Request(self._gate, cycle, {}, envelope_for(scope["path"]))
-            return self._unknown(request)
-        cycle.request = request = Request(self._gate, cycle, found.params, found.route.envelope)
-        return found.route.handler(request)
+            found = memo[self] = self._found(cycle.scope["method"], cycle.scope["path"])
+        cycle.request = request = Request(self._gate, cycle, found)
+        return found.handler(request)
+
+    def _found(self, method: str, path: str) -> Found:
+        return self._registry.find(method, path) or Found(self._unknown, envelope_for(path), {})
 
     def failed(self, cycle: Cycle, error: BaseException) -> None:
         """Answer for a handler that raised."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -37,7 +37,34 @@ _LEARN_MAX: Final = 8
 class Intake(HttpToolsProtocol):
     """Parses, checks and counts. What to do with requests and refusals is said by the half above."""
 
-    shared: Shared
+    # More attributes than fit uvicorn's dictionary beside its own: beyond thirty, each method call would
+    # search it first.
+    __slots__ = (
+        "_begun",
+        "_chunk_size",
+        "_framing_received",
+        "_fresh",
+        "_head_received",
+        "_headers_max",
+        "_headers_room",
+        "_learn_left",
+        "_owed",
+        "_reason",
+        "_recall",
+        "_trailers",
+        "_upgraded",
+        "deaf",
+        "handling",
+        "head_open",
+        "incoming",
+        "limits",
+        "over_cap",
+        "shared",
+        "url",
+        "waiting",
+    )
+
+    of_server: ClassVar[Shared]
     handling: Handling
     write_paused: bool
 
@@ -51,6 +78,7 @@ class Intake(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # What follows a request that announced the end of the connection is not looked at.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self.shared = self.of_server
         self.limits = self.shared.limits
         self.url = b""
         self.headers = []

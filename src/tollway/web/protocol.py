@@ -41,7 +41,21 @@ _Phase = Literal["first", "head", "body", "answer", "idle", "linger"]
 
 
 class Connection(Intake):
-    """One connection. A subclass names the `shared` state of its server: see `protocol_class`."""
+    """One connection. A subclass names the shared state of its server: see `protocol_class`."""
+
+    __slots__ = (
+        "_body_began",
+        "_discard_left",
+        "_phase",
+        "_reading",
+        "_refusal",
+        "_running",
+        "_stalled_size",
+        "_writable",
+        "deadline",
+        "stall_deadline",
+        "write_paused",
+    )
 
     def __init__(
         self,
@@ -134,12 +148,9 @@ class Connection(Intake):
     # Requests and their handlers.
 
     def accept(self, cycle: Cycle) -> None:
-        if self._running is None:
-            self._run(cycle)
-        else:
+        if self._running is not None:
             self.waiting.append(cycle)
-
-    def _run(self, cycle: Cycle) -> None:
+            return
         self._running = cycle
         try:
             handler = self.handling.begin(cycle)
@@ -147,17 +158,17 @@ class Connection(Intake):
             handler = _raising(error)
         self.shared.calls += 1
         # Without a name asyncio would make one up, which costs a quarter of what the task does.
-        cycle.task = task = self.loop.create_task(handler, name=_TASK)
+        cycle.task = task = asyncio.Task(handler, loop=self.loop, name=_TASK)
         self.tasks.add(task)
         # What there is to do at its end is no coroutine around it: each would be entered at each resume.
         task.add_done_callback(cycle.ended)
 
     def finished(self, cycle: Cycle) -> None:
         self._running = None
-        if cycle.body.more or not cycle.keep_alive:
+        if not cycle.keep_alive:
             self._close(linger=cycle.body.more)
         elif self.waiting:
-            self._run(self.waiting.popleft())
+            self.accept(self.waiting.popleft())
             self._set_deadline()
         elif self._refusal is not None:
             self._write_refusal(self._refusal)
@@ -297,4 +308,4 @@ async def _raising(error: Exception) -> None:
 
 def protocol_class(shared: Shared) -> type[Connection]:
     """The class to hand to uvicorn for a server with this state."""
-    return type("ServerConnection", (Connection,), {"shared": shared})
+    return type("ServerConnection", (Connection,), {"of_server": shared})

@@ -37,9 +37,10 @@ class Route(Struct, frozen=True, kw_only=True):
 
 
 class Found(Struct, frozen=True):
-    """A route and what its path's placeholders matched."""
+    """What answers a request: a route's handler, and what the placeholders of its path matched."""
 
-    route: Route
+    handler: Handler
+    envelope: Envelope
     params: dict[str, str]
 
 
@@ -54,7 +55,7 @@ class Registry:
             if "{" in route.path:
                 self._patterns.append((_compile(route.path), route))
             else:
-                self._fixed[route.method, route.path] = Found(route, {})
+                self._fixed[route.method, route.path] = _found(route, {})
         told = dict.fromkeys(route.path for route in self.routes if route.public and "{" not in route.path)
         self._told = tuple((path, _pairs(path)) for path in told)
 
@@ -72,7 +73,7 @@ class Registry:
             return found
         for pattern, route in self._patterns:
             if route.method == method and (match := pattern.fullmatch(path)):
-                return Found(route, match.groupdict())
+                return _found(route, match.groupdict())
         return None
 
     def methods(self, path: str) -> list[str]:
@@ -94,6 +95,10 @@ class Registry:
             if alike > best:
                 best, found = alike, known
         return found
+
+
+def _found(route: Route, params: dict[str, str]) -> Found:
+    return Found(route.handler, route.envelope, params)
 
 
 def _pairs(path: str) -> frozenset[str]:

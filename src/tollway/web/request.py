@@ -15,8 +15,9 @@ from tollway.flows.gate import Gate
 from tollway.web.address import client_address
 from tollway.web.cycle import Cycle
 from tollway.web.decoding import Coding, coding, unpacked
-from tollway.web.envelopes import RENDER, Envelope
+from tollway.web.envelopes import RENDER
 from tollway.web.recall import MEMO
+from tollway.web.registry import Found
 from tollway.web.writer import ResponseWriter
 
 JSON_HEAD: Final = b"content-type: application/json\r\n"
@@ -30,7 +31,7 @@ class Request:
 
     __slots__ = ("_memo", "envelope", "gate", "id", "now", "params", "path", "scope", "writer")
 
-    def __init__(self, gate: Gate, cycle: Cycle, params: dict[str, str], envelope: Envelope) -> None:
+    def __init__(self, gate: Gate, cycle: Cycle, found: Found) -> None:
         self.gate = gate
         self.scope = scope = cycle.scope
         self.writer: ResponseWriter = cycle
@@ -38,8 +39,8 @@ class Request:
         self.id = new_id("req", now)
         self.path: str = scope["path"]
         self._memo: dict[Any, Any] = scope[MEMO]
-        self.params = params
-        self.envelope = envelope
+        self.params = found.params
+        self.envelope = found.envelope
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name. Content-Length is not for handlers to ask."""

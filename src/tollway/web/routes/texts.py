@@ -12,7 +12,7 @@ from tollway.flows.admit import identify
 from tollway.flows.call import Call
 from tollway.upstream.channels import PASSED
 from tollway.web import credentials
-from tollway.web.idempotency import check_idempotency_key, claim_of
+from tollway.web.idempotency import HEADER, check_idempotency_key, claim_of
 from tollway.web.request import Request
 
 _SESSIONS: Final = (b"x-claude-code-session-id", b"session-id", b"x-session-affinity", b"x-session-id")
@@ -68,20 +68,26 @@ def _asker_in_query(request: Request) -> _Asker:
     return _asker(request, request.query("key"))
 
 
-def _passed(request: Request) -> dict[DialectName, tuple[tuple[bytes, bytes], ...]]:
-    """Which headers an upstream of each dialect may be sent."""
-    return {
+class _Told(NamedTuple):
+    """What the head of a request says for later: what each dialect's upstreams may be sent of it, and whether it names a claim."""
+
+    passed: dict[DialectName, tuple[tuple[bytes, bytes], ...]]
+    claims: bool
+
+
+def _told(request: Request) -> _Told:
+    passed = {
         dialect: tuple((name, value) for name in sorted(names) if (value := request.header(name)))
         for dialect, names in PASSED.items()
     }
+    return _Told(passed, request.header(HEADER) is not None)
 
 
 def served(request: Request, call: Call, asked: Asked) -> Coroutine[Any, Any, None]:
     """Answer a call, once for each idempotency key. Raises GatewayError while nothing has been sent."""
-    call.passed = request.once(_passed)[asked.dialect]
-    gate, claim = request.gate, claim_of(request, call, asked)
-    if claim is None:
-        return text.answer(gate, call, asked, request.writer)
-    return idempotency.answer(
-        gate, call, claim, request.writer, lambda sink: text.answer(gate, call, asked, sink)
-    )
+    passed, claims = request.once(_told)
+    call.passed = passed[asked.dialect]
+    gate, sink = request.gate, request.writer
+    if claims and (claim := claim_of(request, call, asked)) is not None:
+        return idempotency.answer(gate, call, claim, sink, lambda sink: text.answer(gate, call, asked, sink))
+    return text.answer(gate, call, asked, sink)
