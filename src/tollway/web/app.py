@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from tollway.core.errors import GatewayError
 from tollway.flows import holds
+from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.store.base import StoreError
 from tollway.web.cycle import Cycle
@@ -42,11 +43,15 @@ class App:
 
     def begin(self, cycle: Cycle) -> Coroutine[Any, Any, None]:
         """The handler of a request, about to run."""
-        memo = cycle.scope[MEMO]
+        scope = cycle.scope
+        memo = scope[MEMO]
         found: Found | None = memo.get(self)
         if found is None:
-            found = memo[self] = self._found(cycle.scope["method"], cycle.scope["path"])
-        cycle.request = request = Request(self._gate, cycle, found)
+            found = memo[self] = self._found(scope["method"], scope["path"])
+        now = now_ms()
+        cycle.request = request = Request(
+            self._gate, cycle, scope, found.params, found.envelope, now, new_id("req", now)
+        )
         return found.handler(request)
 
     def _found(self, method: str, path: str) -> Found:

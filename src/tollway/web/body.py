@@ -8,7 +8,6 @@ be within their own. A body that is too large, too slow or badly framed is told 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from tollway.core.errors import GatewayError, Limit
@@ -204,69 +203,6 @@ class Body:
     def _tell(self) -> None:
         if self._event is not None:
             self._event.set()
-
-
-class WholeBody:
-    """A small body that came whole with its head.
-
-    Read in one piece, as nearly all are, it has nothing to wait for, to weigh or to hold back. For
-    whatever else happens to it, it becomes a Body.
-    """
-
-    __slots__ = ("_data", "_full", "_length", "_source", "closed")
-
-    more: Final = False
-
-    def __init__(self, source: Source, data: bytes) -> None:
-        """At most READ_AHEAD bytes, within the server's own limit."""
-        self.closed = False
-        self._source = source
-        self._length = len(data)
-        self._data = data
-        self._full: Body | None = None
-
-    async def read(self, limit: int) -> bytes:
-        """See Body."""
-        if self._full is not None or self.closed or self._length > limit:
-            return await self._body().read(limit)
-        data, self._data = self._data, b""
-        return data
-
-    def read_some(self) -> Awaitable[bytes]:
-        """See Body."""
-        return self._body().read_some()
-
-    def weigh(self, size: int) -> None:
-        """See Body."""
-        self._body().weigh(size)
-
-    def until_closed(self) -> Awaitable[None]:
-        """See Body."""
-        return self._body().until_closed()
-
-    def discard(self) -> None:
-        """See Body."""
-        self._body().discard()
-
-    def close(self) -> None:
-        """See Body."""
-        self.closed = True
-        if self._full is not None:
-            self._full.close()
-        else:
-            self._data = b""
-
-    def _body(self) -> Body:
-        found = self._full
-        if found is None:
-            data, self._data = self._data, b""
-            found = self._full = Body(self._source, self._length, READ_AHEAD, False)
-            if data:
-                found.feed(data)
-            found.end()
-            if self.closed:
-                found.close()
-        return found
 
 
 def _no_room() -> GatewayError:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal, Protocol
 
 from tollway.core.errors import GatewayError
-from tollway.web.body import Body, Source, WholeBody
+from tollway.web.body import READ_AHEAD, Body, Source
 from tollway.web.refusals import render
 from tollway.web.shared import Shared
 from tollway.web.writer import DRAINING
@@ -79,13 +79,6 @@ class Link(Source, Protocol):
         ...
 
 
-class Incoming(Protocol):
-    """A cycle whose body is still arriving."""
-
-    body: Body
-    keep_alive: bool
-
-
 class Cycle:
     """One request and its response; a ResponseWriter.
 
@@ -93,10 +86,11 @@ class Cycle:
     """
 
     __slots__ = (
+        "_body",
+        "_came",
         "_framing",
         "_link",
         "_transport",
-        "body",
         "complete",
         "gone",
         "keep_alive",
@@ -107,12 +101,14 @@ class Cycle:
     )
 
     def __init__(
-        self, link: Link, scope: Mapping[str, Any], body: Body | WholeBody, keep_alive: bool
+        self, link: Link, scope: Mapping[str, Any], body: Body | None, keep_alive: bool, came: bytes = b""
     ) -> None:
+        """`came`: the body, if it is small (READ_AHEAD) and came whole with its head; `body` is what it is else."""
         self._link = link
         self._transport = link.transport
+        self._body = body
+        self._came = came
         self.scope = scope
-        self.body = body
         self.keep_alive = keep_alive
         self.request: Any = None
         self.task: asyncio.Task[None] | None = None
@@ -126,13 +122,35 @@ class Cycle:
     def log(self) -> logging.Logger:
         return self._link.shared.log
 
+    @property
+    def body(self) -> Body:
+        """The body of the request.
+
+        One that came whole is read in one piece by nearly all, and then has nothing to wait for, to
+        weigh or to hold back. For whatever else happens to it, it becomes a Body here.
+        """
+        body = self._body
+        if body is None:
+            came, self._came = self._came, b""
+            self._body = body = Body(self._link, len(came), READ_AHEAD, False)
+            if came:
+                body.feed(came)
+            body.end()
+            if self.gone or self.complete:
+                body.close()
+        return body
+
+    def _close_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
+
     def lost(self, reason: str) -> None:
         """The client has left: the handler is cancelled, unless it has answered already."""
         if self.gone:
             return
         self.gone = True
         self._framing = "nothing"
-        self.body.close()
+        self._close_body()
         if not self.complete and self.task is not None:
             self.task.cancel(reason)
 
@@ -219,9 +237,10 @@ class Cycle:
         self.check_start()
         framing: Framing = "nothing" if self.gone else self.framing(status)
         head = self.head(status, headers, CHUNKED_LINE if framing == "chunked" else b"")
-        if self.body.more and not self.gone:
+        body = self._body
+        if body is not None and body.more and not self.gone:
             # Nobody will read it, and only a connection that is read from tells when its client leaves.
-            self.body.discard()
+            body.discard()
             self._link.want_input()
         self.open(head, framing)
 
@@ -267,8 +286,11 @@ class Cycle:
         self._over()
         self._transport.abort()
 
-    def read_body(self, limit: int) -> Coroutine[Any, Any, bytes]:
-        return self.body.read(limit)
+    async def read_body(self, limit: int) -> bytes:
+        if self._body is not None or self.gone or self.complete or len(self._came) > limit:
+            return await self.body.read(limit)
+        came, self._came = self._came, b""
+        return came
 
     def weigh(self, size: int) -> None:
         self.body.weigh(size)
@@ -283,23 +305,24 @@ class Cycle:
             return "nothing"
         return "chunked" if self.scope["http_version"] == "1.1" else "until_close"
 
-    def head(self, status: int, headers: bytes, framing: bytes, body: bytes = b"") -> bytes:
-        """The head of the response, and what of its body goes out with it."""
-        if self.body.more:
+    def head(self, status: int, headers: bytes, framing: bytes, joined: bytes = b"") -> bytes:
+        """The head of the response, and what of its body goes out joined to it."""
+        body = self._body
+        if body is not None and body.more:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        return b"".join((_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end, body))
+        return b"".join((_STATUS_LINES[status], self._link.shared.date_block, headers, framing, end, joined))
 
     def _over(self) -> None:
         self.complete = True
         self._framing = "nothing"
-        self.body.close()
+        self._close_body()
 
     def finish(self) -> None:
         """The response is whole."""
         self.complete = True
         self._framing = "nothing"
-        self.body.close()
+        self._close_body()
         if not self.gone:
             self._link.finished(self)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
 import httptools
 from uvicorn.config import Config
@@ -18,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tollway.core.errors import GatewayError
-from tollway.web.body import READ_AHEAD, Body, WholeBody, body_too_large
-from tollway.web.cycle import Cycle, Handling, Incoming
+from tollway.web.body import READ_AHEAD, Body, body_too_large
+from tollway.web.cycle import Cycle, Handling
 from tollway.web.head import ALLOW, Head, read_head
 from tollway.web.recall import MEMO, Recall, Scope, learn
 from tollway.web.rejoin import rejoin
@@ -87,7 +87,7 @@ class Intake(HttpToolsProtocol):
         """How many headers the open head may have; none once it has ended."""
         self.head_open = False
         """Whether a head has begun and not ended."""
-        self.incoming: Incoming | None = None
+        self.incoming: Cycle | None = None
         """The request whose body is not complete."""
         self.waiting: deque[Cycle] = deque()
         """Requests behind the one being answered."""
@@ -158,10 +158,11 @@ class Intake(HttpToolsProtocol):
         keep_alive = not self.shared.draining
         if size == length <= READ_AHEAD:
             self.deaf = not keep_alive
-            self.accept(Cycle(self, scope, WholeBody(self, data[start:]), keep_alive))
+            self.accept(Cycle(self, scope, None, keep_alive, data[start:]))
             return True
         body = Body(self, length, self.limits.body_max, False)
-        self._receive(Cycle(self, scope, body, keep_alive))
+        self.incoming = cycle = Cycle(self, scope, body, keep_alive)
+        self.accept(cycle)
         if size:
             body.feed(data[start:])
         if size == length:
@@ -170,12 +171,7 @@ class Intake(HttpToolsProtocol):
             self._owed = length - size
         return True
 
-    def _receive(self, cycle: Cycle) -> None:
-        """A request has begun whose Body is to come."""
-        self.incoming = cast("Incoming", cycle)
-        self.accept(cycle)
-
-    def _take_owed(self, incoming: Incoming, data: bytes) -> None:
+    def _take_owed(self, incoming: Cycle, data: bytes) -> None:
         owed = self._owed
         if len(data) <= owed:
             self._owed = owed - len(data)
@@ -271,7 +267,8 @@ class Intake(HttpToolsProtocol):
             self._upgraded = head
         elif keep_alive and self._learn_left:
             self._fresh = head, scope
-        self._receive(Cycle(self, scope, body, keep_alive))
+        self.incoming = cycle = Cycle(self, scope, body, keep_alive)
+        self.accept(cycle)
 
     def on_body(self, body: bytes) -> None:
         if self.incoming is not None:

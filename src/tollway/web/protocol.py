@@ -240,7 +240,7 @@ class Connection(Intake):
     # Deadlines.
 
     def _set_deadline(self) -> None:
-        running: object = self._running
+        running = self._running
         if running is not None:
             if running is not self.incoming:
                 self._phase = "answer"

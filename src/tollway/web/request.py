@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
+
+from msgspec import Struct
 
 from tollway.config import Settings
 from tollway.core.access.limits import refusal_headers
 from tollway.core.errors import GatewayError, headers
 from tollway.core.json import encode
-from tollway.flows.clock import new_id, now_ms
 from tollway.flows.gate import Gate
 from tollway.web.address import client_address
-from tollway.web.cycle import Cycle
 from tollway.web.decoding import Coding, coding, unpacked
-from tollway.web.envelopes import RENDER
+from tollway.web.envelopes import RENDER, Envelope
 from tollway.web.recall import MEMO
-from tollway.web.registry import Found
 from tollway.web.writer import ResponseWriter
 
 JSON_HEAD: Final = b"content-type: application/json\r\n"
@@ -26,21 +25,27 @@ _AGENT_MAX: Final = 200
 T = TypeVar("T")
 
 
-class Request:
-    """One HTTP request. `id` names the call everywhere: in the reply's headers, the ledger and the logs."""
+class Request(Struct, eq=False):
+    """One HTTP request. `id` names the call everywhere: in the reply's headers, the ledger and the logs.
 
-    __slots__ = ("_memo", "envelope", "gate", "id", "now", "params", "path", "scope", "writer")
+    `scope` must not be changed: all requests of a connection share it that repeat its head.
+    """
 
-    def __init__(self, gate: Gate, cycle: Cycle, found: Found) -> None:
-        self.gate = gate
-        self.scope = scope = cycle.scope
-        self.writer: ResponseWriter = cycle
-        self.now = now = now_ms()
-        self.id = new_id("req", now)
-        self.path: str = scope["path"]
-        self._memo: dict[Any, Any] = scope[MEMO]
-        self.params = found.params
-        self.envelope = found.envelope
+    gate: Gate
+    writer: ResponseWriter
+    scope: Mapping[str, Any]
+    params: dict[str, str]
+    """What the placeholders of the route's path matched."""
+    envelope: Envelope
+    now: int
+    id: str
+
+    __repr__ = object.__repr__
+
+    @property
+    def path(self) -> str:
+        found: str = self.scope["path"]
+        return found
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name. Content-Length is not for handlers to ask."""
@@ -53,9 +58,9 @@ class Request:
         """
         found: T
         try:
-            found = self._memo[work]
+            found = self.scope[MEMO][work]
         except KeyError:
-            found = self._memo[work] = work(self)
+            found = self.scope[MEMO][work] = work(self)
         return found
 
     @property

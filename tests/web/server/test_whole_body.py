@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tollway.core.errors import GatewayError
-from tollway.web.body import READ_AHEAD, Body, WholeBody
+from tollway.web.body import READ_AHEAD, Body
+from tollway.web.cycle import Cycle
 from tollway.web.writer import ClientGone
 
 ROOM = 1_000_000
 
 
-class Source:
-    """Remembers what it was asked for."""
+class Link:
+    """A connection that remembers what it was asked for."""
+
+    transport = None
 
     def __init__(self):
         self.asked: list[str] = []
@@ -38,30 +40,34 @@ class Source:
         return True
 
 
-def arrived(source: Source, data: bytes) -> Body:
-    body = Body(source, len(data), READ_AHEAD, False)
+def came(link: Link, data: bytes) -> Cycle:
+    return Cycle(link, {}, None, True, data)
+
+
+def arrived(link: Link, data: bytes) -> Cycle:
+    body = Body(link, len(data), READ_AHEAD, False)
     if data:
         body.feed(data)
     body.end()
-    return body
+    return Cycle(link, {}, body, True)
 
 
-async def told(body: Body | WholeBody, deed: str, number: int) -> object:
+async def told(cycle: Cycle, deed: str, number: int) -> object:
     """What comes of one deed, in words that can be compared."""
     try:
         match deed:
             case "read":
-                return await body.read(number)
+                return await cycle.read_body(number)
             case "some":
-                return await body.read_some()
+                return await cycle.body.read_some()
             case "weigh":
-                return body.weigh(number)
+                return cycle.weigh(number)
             case "discard":
-                return body.discard()
+                return cycle.body.discard()
             case "until closed":
-                return await asyncio.wait_for(body.until_closed(), 0) if not body.closed else "closed"
+                return await asyncio.wait_for(cycle.body.until_closed(), 0) if not cycle.gone else "closed"
             case _:
-                return body.close()
+                return cycle.lost("left")
     except GatewayError as error:
         return error.code, str(error)
     except (ClientGone, TimeoutError) as error:
@@ -74,28 +80,27 @@ deeds = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(size=st.sampled_from([0, 1, 8, 9, 100, READ_AHEAD]), done=st.lists(deeds, max_size=5))
-def test_whatever_is_done_to_it_it_is_as_one_that_arrived(size, done):
+@settings(max_examples=400, deadline=None)
+@given(
+    size=st.sampled_from([0, 1, 8, 9, 100, READ_AHEAD]),
+    done=st.lists(deeds, max_size=5).filter(lambda done: [deed for deed, _ in done].count("read") < 2),
+    look=st.booleans(),
+)
+def test_whatever_is_done_to_it_it_is_as_one_that_arrived(size, done, look):
     async def compare() -> None:
         data = b"x" * size
-        ours, theirs = Source(), Source()
-        whole, body = WholeBody(ours, data), arrived(theirs, data)
+        ours, theirs = Link(), Link()
+        whole, body = came(ours, data), arrived(theirs, data)
         for deed, number in done:
             assert await told(whole, deed, number) == await told(body, deed, number)
-            assert (whole.more, whole.closed, ours.asked, ours.used) == (
-                body.more,
-                body.closed,
-                theirs.asked,
-                theirs.used,
-            )
+            assert (ours.asked, ours.used) == (theirs.asked, theirs.used)
+            if look:
+                assert (whole.body.more, whole.body.closed) == (body.body.more, body.body.closed)
 
     asyncio.run(compare())
 
 
-@pytest.mark.parametrize("end", ["read", "close"])
-async def test_it_keeps_nothing_once_it_was_read_or_nobody_will(end):
-    data = b"x" * 100
-    whole = WholeBody(Source(), data)
-    await told(whole, end, 100)
-    assert whole._data == b""
+async def test_nothing_is_kept_of_it_once_it_was_read():
+    whole = came(Link(), b"x" * 100)
+    assert await whole.read_body(100) == b"x" * 100
+    assert whole._came == b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final, NamedTuple
 
+from tollway.core.access.scopes import key_denied
 from tollway.core.dialects.asked import Asked
 from tollway.core.exchange import DialectName
 from tollway.flows import idempotency, text
@@ -24,17 +25,17 @@ async def admitted(request: Request, *, in_query: bool = False) -> Call:
 
     Raises GatewayError (400, 401, 403).
     """
-    asker = request.once(_asker_in_query if in_query else _asker)
-    call = Call(
-        call_id=request.id,
-        route=request.path,
-        ip=asker.ip,
-        user_agent=asker.user_agent,
-        created_at=request.now,
+    secret, digest, ip, user_agent, session, max_credits = request.once(
+        _asker_in_query if in_query else _asker
     )
-    call.session = asker.session
-    call.max_credits = asker.max_credits
-    call.key = await identify(request.gate, asker.secret, asker.ip, call.created_at, asker.digest)
+    now = request.now
+    call = Call(call_id=request.id, route=request.scope["path"], ip=ip, user_agent=user_agent, created_at=now)
+    call.session = session
+    call.max_credits = max_credits
+    key = request.gate.keyring.cached(digest)
+    if key is None or key_denied(key, ip, now) is not None:
+        key = await identify(request.gate, secret, ip, now, digest)
+    call.key = key
     return call
 
 
