@@ -189,9 +189,8 @@ class Cycle:
         try:
             self._link.handling.failed(self, error)
         except Exception as worse:
-            self.log.error(
-                "the handler of %s failed, and so did the answer", self.scope["path"], exc_info=worse
-            )
+            worse.__context__ = worse.__context__ or error
+            self.log.exception("the handler of %s failed", self.scope["path"])
         self.give_up(internal())
 
     def give_up(self, error: GatewayError) -> None:

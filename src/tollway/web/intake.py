@@ -37,8 +37,8 @@ _LEARN_MAX: Final = 8
 class Intake(HttpToolsProtocol):
     """Parses, checks and counts. What to do with requests and refusals is said by the half above."""
 
-    # More attributes than fit uvicorn's dictionary beside its own: beyond thirty, each method call would
-    # search it first.
+    # Not in the dictionary where uvicorn keeps its own: beyond thirty attributes there, CPython has no
+    # short way to them any more, and searches it before each call of a method.
     __slots__ = (
         "_begun",
         "_chunk_size",

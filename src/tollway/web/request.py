@@ -65,7 +65,7 @@ class Request(Struct, eq=False):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """All headers, as they came; names in lower case."""
+        """All headers, as they came; names in lower case. Content-Length may be that of an equal head before."""
         found: list[tuple[bytes, bytes]] = self.scope["headers"]
         return found
 

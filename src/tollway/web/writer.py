@@ -1,7 +1,7 @@
 """The short way from a handler to the socket, and the words a cancelled handler is told.
 
-An app finds its writer in the scope and may use it instead of ASGI's `receive` and `send`; it must
-not use both for one answer. A handler whose client leaves is cancelled: it needs no watcher.
+A cycle is one. An ASGI app finds it in its scope and may use it instead of `receive` and `send`; it
+must not use both for one answer. A handler whose client leaves is cancelled: it needs no watcher.
 """
 
 from __future__ import annotations

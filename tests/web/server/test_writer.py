@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 
 import pytest
 from tests.support.raw_http import connect, eventually, exchange
+from tests.web.server.conftest import Sharing, running
 from tests.web.server.probe import Probe
 
+from tollway.core.errors import GatewayError
+from tollway.web.cycle import Cycle
 from tollway.web.writer import header_block, writer_of
 
 
@@ -207,6 +211,52 @@ async def test_an_app_that_fails_before_there_is_a_handler_is_a_logged_500(servi
         assert await raw.rest() == b""
         assert server.shared.calls == 0
     assert "at once" in caplog.text
+
+
+class Hopeless(Sharing):
+    """Cannot even answer for a handler that failed."""
+
+    def failed(self, cycle, error):
+        raise KeyError("the answer")
+
+
+async def test_a_failure_that_cannot_be_answered_for_is_a_logged_500(caplog):
+    async with running(Hopeless(App(by_writer=boom))) as server:
+        answer = await exchange(server.port, get())
+        assert (answer.status, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert "the answer" in caplog.text and "sk-secret-in-a-traceback" in caplog.text
+
+
+class Keeping(Sharing):
+    """Makes of a request something that knows its cycle, as the gateway's app does."""
+
+    def begin(self, cycle):
+        cycle.request = {"writer": cycle}
+        return super().begin(cycle)
+
+
+async def refuses(writer):
+    raise GatewayError("bad_request", "no")
+
+
+@pytest.mark.parametrize("answer", [whole, refuses])
+async def test_nothing_of_a_request_waits_for_the_collector(answer):
+    seen = []
+
+    async def remembered(writer):
+        seen.append(id(writer))
+        await answer(writer)
+
+    async with running(Keeping(App(by_writer=remembered))) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await exchange(server.port, get())
+            await eventually(lambda: not server.tasks)
+            assert not any(type(one) is Cycle for one in gc.get_objects())
+        finally:
+            gc.enable()
 
 
 async def breaks_off(writer):
