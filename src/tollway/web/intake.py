@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections import deque
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tollway.core.errors import GatewayError
+from tollway.web.asgi import AsgiHandling
 from tollway.web.body import READ_AHEAD, Body, body_too_large
 from tollway.web.cycle import Cycle, Handling
 from tollway.web.head import ALLOW, Head, read_head
@@ -51,6 +52,7 @@ class Intake(HttpToolsProtocol):
         "_owed",
         "_reason",
         "_recall",
+        "_shares_scopes",
         "_trailers",
         "_upgraded",
         "deaf",
@@ -65,7 +67,6 @@ class Intake(HttpToolsProtocol):
     )
 
     of_server: ClassVar[Shared]
-    handling: Handling
     write_paused: bool
 
     def __init__(
@@ -80,6 +81,9 @@ class Intake(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self.shared = self.of_server
         self.limits = self.shared.limits
+        app = cast("Any", self.app)
+        self.handling: Handling = app if hasattr(app, "begin") else AsgiHandling(app)
+        self._shares_scopes = self.handling.shares_scopes
         self.url = b""
         self.headers = []
         self._headers_max = self.limits.headers_max
@@ -154,7 +158,7 @@ class Intake(HttpToolsProtocol):
             self.refuse(error)
             return True
         self._learn_left = _LEARN_MAX
-        scope = recall.shared if self.handling.shares_scopes else recall.scope(digits)
+        scope = recall.shared if self._shares_scopes else recall.scope(digits)
         keep_alive = not self.shared.draining
         if size == length <= READ_AHEAD:
             self.deaf = not keep_alive

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from tollway.core.errors import GatewayError
-from tollway.web.asgi import AsgiHandling
-from tollway.web.cycle import Cycle, Handling
+from tollway.web.cycle import Cycle
 from tollway.web.intake import Intake, overloaded
 from tollway.web.refusals import whole_refusal
 from tollway.web.shared import Shared
@@ -65,8 +64,6 @@ class Connection(Intake):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        app = cast("Any", self.app)
-        self.handling: Handling = app if hasattr(app, "begin") else AsgiHandling(app)
         self.deadline = math.inf
         self.stall_deadline = math.inf
         self.write_paused = False

@@ -44,8 +44,9 @@ class Recall:
         """Whether `data` begins with this head: where its body begins, and the digits of its length."""
         if not data.startswith(self._prefix):
             return None
-        end = data.find(b"\r", self._digits_at, self._digits_at + _DIGITS_MAX + 1)
-        digits = data[self._digits_at : end]
+        at = self._digits_at
+        end = data.find(b"\r", at, at + _DIGITS_MAX + 1)
+        digits = data[at:end]
         if end < 0 or not digits.isdigit() or not data.startswith(self._suffix, end):
             return None
         return end + self._suffix_size, digits
