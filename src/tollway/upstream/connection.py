@@ -11,6 +11,7 @@ import asyncio
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
 import httptools
@@ -21,8 +22,10 @@ from tollway.upstream.wire import (
     HEAD_MAX,
     HEADERS_MAX,
     INFORMATIONAL_MAX,
+    SIZE_LINES,
+    Framing,
     Refused,
-    ends_with_connection,
+    framing,
     refuse_large_head,
 )
 
@@ -60,13 +63,16 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_answer",
         "_barren",
+        "_between",
         "_deadlines",
         "_fed",
         "_feed",
+        "_framing",
         "_gone",
         "_heard_at",
         "_home",
         "_informational",
+        "_inside",
         "_lines",
         "_loop",
         "_method",
@@ -82,10 +88,11 @@ class Connection(asyncio.Protocol):
         "_total_at",
         "_transport",
         "_unsent",
-        "_until_close",
         "_writing_paused",
         "_wrote_at",
         "on_body",
+        "on_chunk_complete",
+        "on_chunk_header",
         "stale",
         "used",
     )
@@ -98,12 +105,18 @@ class Connection(asyncio.Protocol):
         # while an exchange goes on, its answer is read from the same list.
         self._parts: list[bytes] = []
         self.on_body = self._parts.append
+        # Likewise without a call of ours: not empty while the parser is inside a chunk.
+        self._inside: list[None] = []
+        self.on_chunk_header = partial(self._inside.append, None)
+        self.on_chunk_complete = self._inside.clear
         self._parser = httptools.HttpResponseParser(self)
         self._feed = self._parser.feed_data
         self._transport: asyncio.Transport | None = None
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._between = False
+        self._framing: Framing = "length"
         self._gone = False
         self._reading_paused = False
         self._writing_paused = False
@@ -144,6 +157,7 @@ class Connection(asyncio.Protocol):
         self._total_at = total_at
         self._wrote_at = now = self._now()
         self._barren = self._informational = 0
+        self._between = False
         body = request.body
         if len(body) <= WRITE_SLICE:
             transport.write(head + body)
@@ -197,36 +211,18 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._heard_at = self._now()
-        size = len(data)
-        if not answer.status:
-            self._fed = size
-            self._plain = not self._barren and data.startswith(b"HTTP/1.1 ")
-        parts = self._parts
-        before = len(parts)
-        try:
-            self._feed(data)
-        except httptools.HttpParserError as error:
-            self._misread(answer, error)
-            return
-        answer.held += size
-        if answer.complete:
-            self._finish(answer)
-        elif len(parts) == before:
-            self._barren += size
-            if self._barren > HEAD_MAX:
-                self.cut(
-                    "too_large",
-                    f"the upstream sent more than {HEAD_MAX} bytes of headers or chunk framing",
-                )
+        if self._between and (pumped := answer.pumped) is not None:
+            take, done = pumped
+            line = SIZE_LINES.get(len(data))
+            # The usual segment of a stream is one chunk: nothing of it is for the parser to say, which stays between two.
+            if line is not None and data.startswith(line) and data.endswith(b"\r\n") and not done.done():
+                try:
+                    if take(data[len(line) : -2]):
+                        done.set_result(None)
+                except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
+                    done.set_exception(error)
                 return
-        else:
-            self._barren = 0
-            if len(parts) > _PARTS_MAX:
-                parts[:] = [b"".join(parts)]
-            if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
-                self._reading_paused = True
-                self._transport.pause_reading()
-        answer.wake()
+        self._read(answer, data)
 
     def eof_received(self) -> None:
         self._ended(None)
@@ -247,6 +243,42 @@ class Connection(asyncio.Protocol):
         if self._answer is not None and not self._gone:
             self._wrote_at = self._now()
             self._write_on()
+
+    def _read(self, answer: Answer, data: bytes) -> None:
+        """Let the parser read what came, and see what it made of it."""
+        size = len(data)
+        if not answer.status:
+            self._fed = size
+            self._plain = not self._barren and data.startswith(b"HTTP/1.1 ")
+        parts = self._parts
+        before = len(parts)
+        self._between = False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            self._misread(answer, error)
+            return
+        answer.held += size
+        if answer.complete:
+            self._finish(answer)
+        elif len(parts) == before:
+            self._barren += size
+            if self._barren > HEAD_MAX:
+                self.cut(
+                    "too_large",
+                    f"the upstream sent more than {HEAD_MAX} bytes of headers or chunk framing",
+                )
+                return
+        else:
+            self._barren = 0
+            # Of what lies outside of chunks only a size line ends in a line feed, and that begins the next chunk.
+            self._between = self._framing == "chunked" and not self._inside and data.endswith(b"\n")
+            if len(parts) > _PARTS_MAX:
+                parts[:] = [b"".join(parts)]
+            if answer.held > HELD_MAX and not self._reading_paused and self._transport is not None:
+                self._reading_paused = True
+                self._transport.pause_reading()
+        answer.wake()
 
     # --- what the parser tells --------------------------------------------------------------
 
@@ -271,7 +303,7 @@ class Connection(asyncio.Protocol):
             refuse_large_head(lines)
         # The parser can say the version only as a string it makes; most responses begin with it.
         version = "1.1" if self._plain else parser.get_http_version()
-        self._until_close = ends_with_connection(self._method, status, version, lines)
+        self._framing = framing(self._method, status, version, lines)
         answer.status = status
         # What comes after the head are trailers, which nobody downstream can read.
         self._lines = []
@@ -344,7 +376,7 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is None or self._gone:
             self.abort()
-        elif exc is None and answer.status and self._until_close:
+        elif exc is None and answer.status and self._framing == "close":
             answer.complete = True
             self._reusable = False
             self._finish(answer)

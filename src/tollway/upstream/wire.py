@@ -7,7 +7,7 @@ Everything here is a pure function of its arguments. Nothing is written to a con
 from __future__ import annotations
 
 import string
-from typing import Final
+from typing import Final, Literal
 
 from tollway.upstream.transport import Deadlines, Origin, UpstreamRequest
 
@@ -16,6 +16,14 @@ HEAD_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 200
 INFORMATIONAL_MAX: Final = 16
 """How many 1xx responses may precede the real one."""
+
+Framing = Literal["length", "chunked", "close"]
+"""What ends a body: its length, its last chunk or the end of the connection."""
+SIZE_LINE_MAX: Final = 4096
+SIZE_LINES: Final = {
+    len(line) + size + 2: line for size in range(1, SIZE_LINE_MAX + 1) for line in (b"%x\r\n" % size,)
+}
+"""By the length of a whole chunk, framing included: the size line it begins with, written the usual way. Small chunks only."""
 
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _HOST: Final = frozenset(string.ascii_letters + string.digits + "-._:%")
@@ -166,8 +174,8 @@ def refuse_large_head(headers: list[tuple[bytes, bytes]]) -> None:
         raise Refused(f"the upstream's headers exceed {HEAD_MAX} bytes", too_large=True)
 
 
-def ends_with_connection(method: str, status: int, version: str, headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the end of the connection ends the body of this final response.
+def framing(method: str, status: int, version: str, headers: list[tuple[bytes, bytes]]) -> Framing:
+    """How the end of the body of this final response is told.
 
     Raises Refused. The parser has already refused what contradicts itself (both lengths, a repeated
     or malformed length); this refuses what it would let pass. A success in a content coding is
@@ -198,4 +206,5 @@ def ends_with_connection(method: str, status: int, version: str, headers: list[t
         raise Refused(
             f"the upstream encoded its answer as {coding[:32].decode('latin-1')!r}, though identity was asked for"
         )
-    return length is None and not chunked and not bodyless
+    told: Framing = "length" if length is not None or bodyless else "close"
+    return "chunked" if chunked else told

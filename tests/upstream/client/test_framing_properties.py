@@ -57,6 +57,48 @@ async def test_any_response_in_any_segments(data):
     assert heard == (status, told, body, None, framing != "close")
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+heads = st.sampled_from(
+    [CHUNKED, CHUNKED, b"HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]
+)
+chunks = st.binary(max_size=40).map(lambda one: b"%x\r\n%b\r\n" % (len(one), one) if one else b"")
+oddities = st.one_of(
+    st.sampled_from([b"1", b"1;", b"0\r\n", b"\r\n", b"3\r\n", b"a\r\n", b"0\r\nx: y\r\n\r\n"]),
+    st.sampled_from([b"05\r\nhello\r\n", b"A\r\n0123456789\r\n", b"5\r\n1\r\na\r\n\r\n", b"1\r\n\r\n\r\n"]),
+    st.sampled_from(
+        [b"3;x\r\nabc\r\n", b"+3\r\nabc\r\n", b"3 \r\nabc\r\n", b"0x3\r\nabc\r\n", b"1_0\r\n" + b"b" * 16]
+    ),
+    st.sampled_from([b"3\nabc\n", b"3\r\nabcd\r\n", b"3\r\nabc\n\n", b"3\r\nabc\n\r", b"4\r\n\r\n\r\n"]),
+    st.binary(max_size=8),
+)
+
+
+@st.composite
+def arrivals(draw):
+    """Segments of a chunked stream: most hold one chunk, some several, a part of one, or what is none."""
+    segments = [draw(heads) + draw(chunks)]
+    for _ in range(draw(st.integers(0, 8))):
+        segment = draw(chunks) + (draw(oddities) if draw(st.booleans()) else b"")
+        at = draw(st.integers(0, len(segment))) if draw(st.integers(0, 3)) == 0 else 0
+        segments += [segment[:at], segment[at:]]
+    return [segment for segment in (*segments, draw(st.sampled_from([b"0\r\n\r\n", b""]))) if segment]
+
+
+@settings(FAST, max_examples=600)
+@given(arrivals())
+async def test_what_is_handed_over_at_once_is_what_the_parser_reads(segments):
+    """A segment that is one chunk is not shown to the parser while its reader pumps; nobody can tell."""
+    assert await hear(segments, pumped=True) == await hear(segments)
+
+
+@FAST
+@given(st.data())
+async def test_any_response_can_be_pumped(data):
+    _, _, _, _, raw = data.draw(responses())
+    segments = data.draw(segmented(raw))
+    assert await hear(segments, pumped=True) == await hear(segments)
+
+
 @FAST
 @given(st.data())
 async def test_any_cut_is_told(data):
