@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tollway.upstream.answer import Answer
 from tollway.upstream.connection import Connection
+from tollway.upstream.recall import Heads
 from tollway.upstream.transport import Deadlines, Origin, UpstreamFault, UpstreamRequest
 
 PROMPT = Deadlines(first_byte=2, idle=2, total=4)
@@ -32,8 +33,9 @@ class RecordingHome:
 
     keep = 55.0
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Heads | None = None) -> None:
         self.said: list[str] = []
+        self.heads = heads or Heads()
 
     def released(self, connection: Connection) -> None:
         self.said.append("released")
@@ -43,11 +45,13 @@ class RecordingHome:
 
 
 @asynccontextmanager
-async def begun(method: str = "POST") -> AsyncIterator[tuple[Connection, Answer, RecordingHome]]:
+async def begun(
+    method: str = "POST", heads: Heads | None = None
+) -> AsyncIterator[tuple[Connection, Answer, RecordingHome]]:
     """A connection whose one request has been sent; the test plays the event loop that tells it what arrives."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
-    home = RecordingHome()
+    home = RecordingHome(heads)
     _, connection = await loop.create_connection(lambda: Connection(loop, home), sock=ours)
     try:
         yield connection, begin(connection, method), home
@@ -73,12 +77,13 @@ async def hear(
     eof: bool = True,
     reset: bool = False,
     pumped: bool = False,
+    heads: Heads | None = None,
 ) -> Heard:
     """Send one request and let `pieces` arrive, each as one segment, then the end of the stream.
 
-    `pumped`: the body is handed over as it arrives, not read when all is over.
+    `pumped`: the body is handed over as it arrives, not read when all is over. `heads`: what was learnt before.
     """
-    async with begun(method) as (connection, answer, home):
+    async with begun(method, heads) as (connection, answer, home):
         body = bytearray()
         pump = asyncio.create_task(answer.pump(partial(_taken, body))) if pumped else None
         await asyncio.sleep(0)  # the turn on which a pump begins to wait

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
+from tollway.upstream.recall import Recall, spelled
 from tollway.upstream.transport import FaultKind, UpstreamFault
 
 HELD_MAX: Final = 256 * 1024
@@ -34,13 +35,15 @@ class Line(Protocol):
 class Answer:
     """The UpstreamResponse of this client. Fields without a leading line in UpstreamResponse belong to the connection.
 
-    `status` is 0 until the head is here, `lines` its headers as they were written. `line` is the connection while the exchange goes on, None
-    once it is complete or has failed. `parts` is the body that has arrived, the connection's own list
+    `status` is 0 until the head is here, `lines` its headers as they were written. `line` is the
+    connection while the exchange goes on, None once it is complete or has failed. `parts` is the body that has arrived, the connection's own list
     while the exchange goes on. `held` counts the bytes that have arrived since `parts` was taken.
     """
 
     __slots__ = (
+        "_known",
         "_loop",
+        "_raw",
         "complete",
         "fault",
         "held",
@@ -63,14 +66,29 @@ class Answer:
         self._loop = loop
         self.waiter: asyncio.Future[None] | None = None
         self.pumped: tuple[Callable[[bytes], bool], asyncio.Future[None]] | None = None
+        self._known: Recall | None = None
+        self._raw = b""
+
+    def recall(self, known: Recall, data: bytes, body: bytes) -> None:
+        """Be the whole answer `data`, whose head is known and whose body is `body`."""
+        self._known, self._raw = known, data
+        self.status = 200
+        self.parts = [body]
+        self.complete = True
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """All headers in the order they came, their names in lower case."""
-        return [(name.lower(), value.rstrip(_BLANKS)) for name, value in self.lines]
+        lines = self.lines if self._known is None else spelled(self._raw)
+        return [(name.lower(), value.rstrip(_BLANKS)) for name, value in lines]
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
+        if self._known is not None:
+            fixed = self._known.fixed.get(name)
+            if fixed is not None:
+                return fixed
+            return next((value for told, value in self.headers if told == name), None)
         for written, value in self.lines:
             if written.lower() == name:
                 return value.rstrip(_BLANKS)
@@ -88,8 +106,12 @@ class Answer:
 
     def arrived(self) -> bytes | None:
         """What `read_some` would return without waiting; None if it would wait. Raises UpstreamFault."""
-        if self.parts:
-            return self._take()
+        parts = self.parts
+        if parts:
+            if len(parts) > 1 or self.held > HELD_MAX:
+                return self._take()
+            self.held = 0
+            return parts.pop()
         if self.complete:
             return b""
         if self.fault is not None:

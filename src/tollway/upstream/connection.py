@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from tollway.upstream.answer import HELD_MAX, Answer
+from tollway.upstream.recall import Heads, Recall
 from tollway.upstream.transport import FaultKind, UpstreamRequest
 from tollway.upstream.wire import (
     HEAD_MAX,
@@ -44,6 +45,8 @@ class Home(Protocol):
 
     keep: float
     """Seconds an idle connection is kept."""
+    heads: Heads
+    """What its connections have learnt of the heads they get."""
 
     def released(self, connection: Connection) -> None:
         """The connection is free for another exchange."""
@@ -69,10 +72,13 @@ class Connection(asyncio.Protocol):
         "_feed",
         "_framing",
         "_gone",
+        "_heads",
         "_heard_at",
         "_home",
         "_informational",
         "_inside",
+        "_kept_until",
+        "_known",
         "_lines",
         "_loop",
         "_method",
@@ -101,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._now: Callable[[], float] = loop.time
         self._home = home
+        self._heads = home.heads
         # The parser puts the parts of a body straight into this list, without a call of ours for each;
         # while an exchange goes on, its answer is read from the same list.
         self._parts: list[bytes] = []
@@ -115,6 +122,9 @@ class Connection(asyncio.Protocol):
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._known: Recall | None = None
+        self._lines: list[tuple[bytes, bytes]] = []
+        self._barren = self._informational = 0
         self._between = False
         self._framing: Framing = "length"
         self._gone = False
@@ -124,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         # Of an idle connection: since when it is idle.
         self._heard_at = loop.time()
+        self._kept_until = self._heard_at + home.keep
         self.stale = False
         self.used = 0
 
@@ -138,12 +149,7 @@ class Connection(asyncio.Protocol):
     def trusted(self, now: float) -> bool:
         """Whether this idle connection is alive, and not too old to be used at loop time `now`."""
         transport = self._transport
-        return (
-            now - self._heard_at < self._home.keep
-            and not self._gone
-            and transport is not None
-            and not transport.is_closing()
-        )
+        return now < self._kept_until and transport is not None and not (self._gone or transport.is_closing())
 
     def begin(self, request: UpstreamRequest, head: bytes, total_at: float) -> Answer:
         """Write the request; the answer fills as the response arrives. `total_at` is loop time."""
@@ -151,13 +157,12 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         answer = self._answer = Answer(self, self._loop, self._parts)
         self.used += 1
-        self._lines = answer.lines
-        self._method = request.method
+        self._method = method = request.method
         self._deadlines = deadlines = request.deadlines
+        # The answer to HEAD may tell the length of a body that does not follow.
+        self._known = self._heads.known if method != "HEAD" else None
         self._total_at = total_at
         self._wrote_at = now = self._now()
-        self._barren = self._informational = 0
-        self._between = False
         body = request.body
         if len(body) <= WRITE_SLICE:
             transport.write(head + body)
@@ -222,6 +227,16 @@ class Connection(asyncio.Protocol):
                 except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
                     done.set_exception(error)
                 return
+        known = self._known
+        if known is not None:
+            self._known = None
+            body = known.body(data)
+            if body is not None:
+                answer.recall(known, data, body)
+                self._reusable = not self._spoiled
+                self._free(answer)
+                answer.wake()
+                return
         self._read(answer, data)
 
     def eof_received(self) -> None:
@@ -247,9 +262,10 @@ class Connection(asyncio.Protocol):
     def _read(self, answer: Answer, data: bytes) -> None:
         """Let the parser read what came, and see what it made of it."""
         size = len(data)
+        first = not (answer.status or self._barren)
         if not answer.status:
             self._fed = size
-            self._plain = not self._barren and data.startswith(b"HTTP/1.1 ")
+            self._plain = first and data.startswith(b"HTTP/1.1 ")
         parts = self._parts
         before = len(parts)
         self._between = False
@@ -261,6 +277,8 @@ class Connection(asyncio.Protocol):
         answer.held += size
         if answer.complete:
             self._finish(answer)
+            if first and self._reusable:
+                self._heads.missed(data, answer.lines)
         elif len(parts) == before:
             self._barren += size
             if self._barren > HEAD_MAX:
@@ -296,15 +314,16 @@ class Connection(asyncio.Protocol):
             return
         parser = self._parser
         status = parser.get_status_code()
-        if status < 200 and self._is_informational(answer, status):
+        if status < 200 and self._is_informational(status):
             return
-        lines = answer.lines
+        lines = self._lines
         if len(lines) > HEADERS_MAX or self._barren + self._fed > HEAD_MAX:
             refuse_large_head(lines)
         # The parser can say the version only as a string it makes; most responses begin with it.
         version = "1.1" if self._plain else parser.get_http_version()
         self._framing = framing(self._method, status, version, lines)
         answer.status = status
+        answer.lines = lines
         # What comes after the head are trailers, which nobody downstream can read.
         self._lines = []
         due = self._heard_at + self._deadlines.idle
@@ -327,35 +346,41 @@ class Connection(asyncio.Protocol):
 
     # --- the course of one exchange ---------------------------------------------------------
 
-    def _is_informational(self, answer: Answer, status: int) -> bool:
+    def _is_informational(self, status: int) -> bool:
         if not 100 <= status < 200 or status == 101:
             return False
         self._plain = False
         self._informational += 1
         if self._informational > INFORMATIONAL_MAX:
             raise Refused(f"the upstream sent more than {INFORMATIONAL_MAX} informational responses")
-        answer.lines.clear()
+        self._lines.clear()
         return True
 
     def _finish(self, answer: Answer) -> None:
         """The response is here in full: the connection is free at once, whenever the body is pulled."""
-        transport = self._transport
-        assert transport is not None
-        self._answer = None
         parts = self._parts
         if self._method == "HEAD":
             parts.clear()
-        answer.line = None
         answer.parts = parts.copy() if len(parts) < 2 else [b"".join(parts)]
         parts.clear()
+        self._lines = []
+        self._barren = self._informational = 0
+        self._between = False
+        self._free(answer)
+
+    def _free(self, answer: Answer) -> None:
+        """Make the connection free for the next exchange, or end it."""
+        transport = self._transport
+        assert transport is not None
+        self._answer = answer.line = None
         if self._reusable and self._unsent is None and transport.get_write_buffer_size() == 0:
             if self._reading_paused:
                 self._reading_paused = False
                 transport.resume_reading()
             home = self._home
-            look_at = self._heard_at + 2 * home.keep
-            if look_at < self._timer_at:
-                self._arm(look_at)
+            self._kept_until = kept_until = self._heard_at + home.keep
+            if kept_until + home.keep < self._timer_at:
+                self._arm(kept_until + home.keep)
             home.released(self)
         else:
             self.abort()
@@ -399,6 +424,7 @@ class Connection(asyncio.Protocol):
         """
         transport = self._transport
         self._spoiled = True
+        self._known = None
         if transport is None or self._gone or transport.get_extra_info("sslcontext") is not None:
             return
         descriptor = transport.get_extra_info("socket").fileno()

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tollway.upstream.connection import Connection
 from tollway.upstream.dial import Dialler
+from tollway.upstream.recall import Heads
 from tollway.upstream.transport import UpstreamFault
 
 
@@ -40,6 +41,7 @@ class Pool:
         "_loop",
         "_opening",
         "_waiters",
+        "heads",
         "keep",
         "now",
         "shared",
@@ -50,6 +52,7 @@ class Pool:
     ) -> None:
         self.shared = shared
         self.keep = keep
+        self.heads = Heads()
         self.now: Callable[[], float] = loop.time
         self._dialler = dialler
         self._loop = loop
@@ -98,11 +101,10 @@ class Pool:
 
     def released(self, connection: Connection) -> None:
         """A connection has become free: the first waiter's, or idle."""
-        waiter = self._next_waiter() if self._waiters else None
-        if waiter is None:
-            self._idle.append(connection)
-        else:
+        if self._waiters and (waiter := self._next_waiter()) is not None:
             waiter.set_result(connection)
+        else:
+            self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone, and its place is free."""
