@@ -35,15 +35,15 @@ class Line(Protocol):
 class Answer:
     """The UpstreamResponse of this client. Fields without a leading line in UpstreamResponse belong to the connection.
 
-    `status` is 0 until the head is here, `lines` its headers as they were written. `line` is the
-    connection while the exchange goes on, None once it is complete or has failed. `parts` is the body that has arrived, the connection's own list
-    while the exchange goes on. `held` counts the bytes that have arrived since `parts` was taken.
+    `status` is 0 until the head is here, `lines` its headers as they were written, if it was parsed.
+    `line` is the connection while the exchange goes on, None once it is complete or has failed. `parts`
+    is the body that has arrived, the connection's own list while the exchange goes on. `held` counts the
+    bytes that have arrived since `parts` was taken.
     """
 
     __slots__ = (
-        "_known",
         "_loop",
-        "_raw",
+        "_recalled",
         "complete",
         "fault",
         "held",
@@ -66,12 +66,11 @@ class Answer:
         self._loop = loop
         self.waiter: asyncio.Future[None] | None = None
         self.pumped: tuple[Callable[[bytes], bool], asyncio.Future[None]] | None = None
-        self._known: Recall | None = None
-        self._raw = b""
+        self._recalled: tuple[Recall, bytes] | None = None
 
     def recall(self, known: Recall, data: bytes, body: bytes) -> None:
         """Be the whole answer `data`, whose head is known and whose body is `body`."""
-        self._known, self._raw = known, data
+        self._recalled = known, data
         self.status = 200
         self.parts = [body]
         self.complete = True
@@ -79,13 +78,13 @@ class Answer:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """All headers in the order they came, their names in lower case."""
-        lines = self.lines if self._known is None else spelled(self._raw)
+        lines = self.lines if self._recalled is None else spelled(self._recalled[1])
         return [(name.lower(), value.rstrip(_BLANKS)) for name, value in lines]
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""
-        if self._known is not None:
-            fixed = self._known.fixed.get(name)
+        if self._recalled is not None:
+            fixed = self._recalled[0].fixed.get(name)
             if fixed is not None:
                 return fixed
             return next((value for told, value in self.headers if told == name), None)

@@ -38,6 +38,7 @@ _PARTS_MAX: Final = 64
 """Pieces of a body held before they are joined: many tiny chunks would cost more in objects than in bytes."""
 _SALVAGE_SLICE: Final = 64 * 1024
 _TIMER_SLACK: Final = 0.001
+_Deadline = tuple[FaultKind, float, str]
 
 
 class Home(Protocol):
@@ -72,7 +73,6 @@ class Connection(asyncio.Protocol):
         "_feed",
         "_framing",
         "_gone",
-        "_heads",
         "_heard_at",
         "_home",
         "_informational",
@@ -107,7 +107,6 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._now: Callable[[], float] = loop.time
         self._home = home
-        self._heads = home.heads
         # The parser puts the parts of a body straight into this list, without a call of ours for each;
         # while an exchange goes on, its answer is read from the same list.
         self._parts: list[bytes] = []
@@ -160,7 +159,7 @@ class Connection(asyncio.Protocol):
         self._method = method = request.method
         self._deadlines = deadlines = request.deadlines
         # The answer to HEAD may tell the length of a body that does not follow.
-        self._known = self._heads.known if method != "HEAD" else None
+        self._known = self._home.heads.known if method != "HEAD" else None
         self._total_at = total_at
         self._wrote_at = now = self._now()
         body = request.body
@@ -278,7 +277,7 @@ class Connection(asyncio.Protocol):
         if answer.complete:
             self._finish(answer)
             if first and self._reusable:
-                self._heads.missed(data, answer.lines)
+                self._home.heads.missed(data, answer.lines)
         elif len(parts) == before:
             self._barren += size
             if self._barren > HEAD_MAX:
@@ -289,7 +288,7 @@ class Connection(asyncio.Protocol):
                 return
         else:
             self._barren = 0
-            # Of what lies outside of chunks only a size line ends in a line feed, and that begins the next chunk.
+            # Outside of chunks only a size line holds a line feed, and with that the next chunk begins.
             self._between = self._framing == "chunked" and not self._inside and data.endswith(b"\n")
             if len(parts) > _PARTS_MAX:
                 parts[:] = [b"".join(parts)]
@@ -365,7 +364,6 @@ class Connection(asyncio.Protocol):
         parts.clear()
         self._lines = []
         self._barren = self._informational = 0
-        self._between = False
         self._free(answer)
 
     def _free(self, answer: Answer) -> None:
@@ -470,17 +468,14 @@ class Connection(asyncio.Protocol):
         else:
             self.cut(kind, message)
 
-    def _next_deadline(self) -> tuple[FaultKind, float, str]:
+    def _next_deadline(self) -> _Deadline:
         answer = self._answer
         if answer is None:
             return "closed", self._heard_at + self._home.keep, "the connection was idle for too long"
         limits = self._deadlines
-        total: tuple[FaultKind, float, str] = (
-            "total_timeout",
-            self._total_at,
-            f"the upstream's answer was not complete after {limits.total:g} s",
-        )
-        stage: tuple[FaultKind, float, str]
+        told = f"the upstream's answer was not complete after {limits.total:g} s"
+        total: _Deadline = "total_timeout", self._total_at, told
+        stage: _Deadline
         if self._writing_paused and not answer.status:
             stage = (
                 "write_timeout",
@@ -502,8 +497,4 @@ class Connection(asyncio.Protocol):
                 self._heard_at + limits.idle,
                 f"the upstream was silent for {limits.idle:g} s",
             )
-        return min(stage, total, key=_when)
-
-
-def _when(deadline: tuple[FaultKind, float, str]) -> float:
-    return deadline[1]
+        return stage if stage[1] <= total[1] else total

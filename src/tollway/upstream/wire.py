@@ -19,11 +19,11 @@ INFORMATIONAL_MAX: Final = 16
 
 Framing = Literal["length", "chunked", "close"]
 """What ends a body: its length, its last chunk or the end of the connection."""
-SIZE_LINE_MAX: Final = 4096
+_CHUNK_MAX: Final = 2048
 SIZE_LINES: Final = {
-    len(line) + size + 2: line for size in range(1, SIZE_LINE_MAX + 1) for line in (b"%x\r\n" % size,)
+    len(line) + size + 2: line for size in range(1, _CHUNK_MAX + 1) for line in (b"%x\r\n" % size,)
 }
-"""By the length of a whole chunk, framing included: the size line it begins with, written the usual way. Small chunks only."""
+"""The size line of a chunk as servers write it, by the length of the chunk with its framing; of small chunks only."""
 
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _HOST: Final = frozenset(string.ascii_letters + string.digits + "-._:%")
