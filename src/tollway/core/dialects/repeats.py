@@ -4,94 +4,199 @@ A stream is mostly made of such events. Once a relay has read one in full, it kn
 after the text, as they come and as they go out. An event that begins and ends with the same bytes, and has
 one JSON string between them, can mean nothing else: the string is read by the same parser, and the event
 needs no decoding and no renaming. Anything else is `None` here, and read in full.
+
+Some upstreams end each event with a string of random letters, so that its length does not tell that of the
+text. Such noise is a second hole: it must be one JSON string too, and goes on as it came.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from tollway.core.exchange import Grew
+from tollway.core.json import encode
 from tollway.core.relay import Fed
 
 WASTED_MAX: Final = 4
 """How many frames that served no event a stream may make before it makes no more."""
 
+PROBE_TEXT: Final = "tollway/probe"
+"""Stands for a text, to see what is read as the text. `probed` spells it as no encoder does, and so tells
+whether JSON was encoded anew."""
+
+_PROBE: Final = rb"tollway\/probe"
+_NOISE: Final = rb"tollway\/noise"
+_COLONS: Final = (b":", b": ")
 _END: Final = b"\n\n"
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 _text: Final = msgspec.json.Decoder(str).decode
+
+Parts = tuple[bytes, bytes, bytes]
+"""A payload's bytes before its text, between text and noise, and after them; b"" between where there is no noise.
+The quotes belong to them."""
+
+
+def part(payload: bytes, member: bytes, text: str, noise: bytes = b"") -> Parts | None:
+    """A payload without the text of a member, and without the string of a member `noise` behind it.
+
+    None if that text is not found as we would spell it. That it is the right one is for a probe to show.
+    """
+    if payload.find(_PROBE) >= 0 or payload.find(_NOISE) >= 0:
+        return None
+    spelled = encode(text)
+    for colon in _COLONS:
+        head = b'"%b"%b' % (member, colon)
+        at = payload.find(head + spelled)
+        if at >= 0:
+            start = at + len(head) + 1
+            between, after = _without_noise(payload[start + len(spelled) - 2 :], noise)
+            return payload[:start], between, after
+    return None
+
+
+def _without_noise(rest: bytes, noise: bytes) -> tuple[bytes, bytes]:
+    """What follows a text, before and after the noise; letters that are escaped are none."""
+    for colon in _COLONS if noise else ():
+        head = b'"%b"%b"' % (noise, colon)
+        start = rest.rfind(head) + len(head)
+        stop = rest.find(b'"', start)
+        if start >= len(head) and stop >= 0 and rest.find(b"\\", start, stop) < 0:
+            return rest[:start], rest[stop:]
+    return b"", rest
+
+
+def probed(parts: Parts) -> bytes:
+    """The payload with something else in each hole."""
+    before, between, after = parts
+    return before + _PROBE + between + (_NOISE if between else b"") + after
+
+
+def parted(sent: bytes, theirs: Parts) -> Parts | None:
+    """The parts of what goes out for `probed(theirs)`; None if it was spelled anew."""
+    match sent.replace(_NOISE, _PROBE).split(_PROBE):
+        case [before, after] if not theirs[1]:
+            return before, b"", after
+        case [before, between, after] if theirs[1]:
+            return before, between, after
+        case _:
+            return None
 
 
 class Frame:
     """The bytes of a payload around its text: `theirs` as they come, `ours` as they go out.
 
-    The quotes of the text belong to them. `lead`: what begins the block of each payload.
+    `lead`: what begins the block of each payload.
     """
 
     __slots__ = (
         "_after",
         "_before",
+        "_between",
         "_first",
+        "_in_block",
+        "_in_chunk",
+        "_in_payload",
         "_joint",
         "_last",
-        "_lead",
+        "_least",
+        "_long",
+        "_noise_at",
+        "_our_between",
         "_our_first",
+        "_our_head",
         "_our_joint",
         "_our_last",
-        "_within",
+        "_our_middle",
+        "_our_tail",
         "used",
     )
 
-    def __init__(self, lead: bytes, theirs: tuple[bytes, bytes], ours: tuple[bytes, bytes]) -> None:
-        self._lead = lead
-        self._before, self._after = theirs
-        self._first, self._last = lead + self._before, self._after + _END
+    def __init__(self, lead: bytes, theirs: Parts, ours: Parts) -> None:
+        self._before, self._between, self._after = before, between, after = theirs
+        self._least = len(before) + len(between) + len(after)
+        self._first, self._last = lead + before, after + _END
         self._joint = self._last + self._first
-        self._our_first, self._our_last = lead + ours[0], ours[1] + _END
+        self._long = len(self._joint)
+        self._in_payload = slice(len(before), -len(after))
+        self._in_block = slice(len(self._first), -len(after))
+        # With the quotes: where what comes before and after overlap, that is no string.
+        self._in_chunk = slice(len(self._first) - 1, 1 - len(self._last))
+        self._noise_at = len(between) - 2
+        self._our_first, self._our_between, self._our_last = lead + ours[0], ours[1], ours[2] + _END
+        self._our_middle = ours[1][1:-1]
         self._our_joint = self._our_last + self._our_first
-        self._within = slice(len(self._first) - 1, 1 - len(self._last))
+        self._our_head, self._our_tail = self._our_first[:-1], self._our_last[1:]
         self.used = False
 
     def feed(self, chunk: bytes) -> Fed | None:
         """What `chunk` becomes, which is one whole event or several; None unless each is of this frame."""
         if not (chunk.startswith(self._first) and chunk.endswith(self._last)):
             return None
-        # With its quotes: where what comes before and after overlap, that is no string.
-        spelled = chunk[self._within]
+        spelled = chunk[self._in_chunk]
+        if len(spelled) > self._long and spelled.find(_END) >= 0:
+            return self._feed_several(chunk)
         try:
-            text = _text(spelled)
-        except _UNREADABLE:
-            return self._feed_several(spelled[1:-1].split(self._joint)) if self._joint in spelled else None
-        self.used = True
-        grown = len(text) if text.isascii() else len(text.encode())
-        return Fed(self._our_first + spelled[1:-1] + self._our_last, [Grew(grown)] if grown else [])
-
-    def _feed_several(self, texts: list[bytes]) -> Fed | None:
-        # Read as one string: a quote ends it, and no escape and no character goes beyond a space.
-        together = b" ".join(texts)
-        try:
-            _text(b'"%b"' % together)
+            if self._between:
+                # Two strings with their quotes, which belong to what is between; without it the first has none.
+                at = spelled.find(self._between) + 1
+                spelled, noise = spelled[:at], spelled[at + self._noise_at :]
+                text = _text(spelled)
+                _text(noise)
+                spelled += self._our_middle + noise
+            else:
+                text = _text(spelled)
         except _UNREADABLE:
             return None
         self.used = True
-        out = self._our_first + self._our_joint.join(texts) + self._our_last
-        if together.find(b"\\") < 0:
-            return Fed(out, [Grew(len(text)) for text in texts if text])
-        return Fed(out, [Grew(len(_text(b'"%b"' % text).encode())) for text in texts if text])
+        grown = len(text) if text.isascii() else len(text.encode())
+        return Fed(self._our_head + spelled + self._our_tail, [Grew(grown)] if grown else [])
+
+    def _feed_several(self, chunk: bytes) -> Fed | None:
+        blocks = chunk.split(_END)
+        del blocks[-1]
+        within = self._in_block
+        insides = [block[within] for block in blocks]
+        if self._first + self._joint.join(insides) + self._last != chunk:
+            return None
+        return self._feed_insides(insides)
 
     def stop(self, payloads: list[bytes], at: int) -> int:
         """Where the run of payloads that may be of this frame stops that begins at `at`."""
-        before, after = self._before, self._after
+        before, after, least = self._before, self._after, self._least
         for stop in range(at, len(payloads)):
             payload = payloads[stop]
-            if not (payload.startswith(before) and payload.endswith(after)):
+            if not (payload.startswith(before) and payload.endswith(after) and len(payload) >= least):
                 return stop
         return len(payloads)
 
     def feed_split(self, payloads: list[bytes]) -> Fed | None:
-        """What payloads become that were split off, as `feed` has it."""
-        chunk = self._lead + (_END + self._lead).join(payloads) + _END
-        # Several lines of data are one payload, which would look like several events here.
-        lines = (self._lead.count(b"\n") + len(_END)) * len(payloads)
-        return self.feed(chunk) if chunk.count(b"\n") == lines else None
+        """What payloads become that were split off, as `feed` has it; they are such as `stop` told."""
+        within = self._in_payload
+        return self._feed_insides([payload[within] for payload in payloads])
+
+    def _feed_insides(self, insides: list[bytes]) -> Fed | None:
+        texts: Sequence[bytes] = insides
+        ours: Iterable[bytes] = insides
+        try:
+            if self._between:
+                parted = [inside.partition(self._between) for inside in insides]
+                texts, found, noises = zip(*parted, strict=True)
+                if not all(found):
+                    return None
+                _together(noises)
+                ours = map(self._our_between.join, zip(texts, noises, strict=True))
+            text = _together(texts)
+        except _UNREADABLE:
+            return None
+        self.used = True
+        grown = (len(text) if text.isascii() else len(text.encode())) - len(texts) + 1
+        out = self._our_first + self._our_joint.join(ours) + self._our_last
+        return Fed(out, [Grew(grown, len(texts) - texts.count(b""))] if grown else [])
+
+
+def _together(spelled: Sequence[bytes]) -> str:
+    """Read several strings, without their quotes, as one: a quote ends it, and no escape or character goes beyond a space."""
+    return _text(b'"%b"' % b" ".join(spelled))

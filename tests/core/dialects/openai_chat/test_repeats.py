@@ -49,30 +49,58 @@ ENDS = [
     b',"x":"tollway\\/probe"',
     b',"x":"a',
 ]
+NOISY = [b',"usage":null,"obfuscation":"%o"', b',"obfuscation":"%o"', b',"usage":null, "obfuscation": "%o"']
+ODDLY_NOISY = [
+    b',"obfuscation":"%o","model":"again"',
+    b',"obfuscation":"%o","usage":null,"x":1',
+    b',"obfuscation":"%o","obfuscation":"%o"',
+    b',"obfuscation":"%o","choices":[{"delta":{"content":"word"}}]',
+    b',"x":{"obfuscation":"%o"}',
+    b',"a\\"obfuscation":"%o"',
+    b',"x":",\\"obfuscation\\":\\"%o"',
+    b',"obfuscation":"tollway\\/noise%o"',
+    b',"obfuscation":"\\/%o"',
+    b',"obfuscation":"%o',
+    b',"obfuscation":%o',
+    b',"usage":{"obfuscation":"%o"}',
+    b',"error":{"obfuscation":"%o"}',
+]
+NOISES = st.text("aB3_-", max_size=9).map(str.encode)
+HOSTILE = st.sampled_from(
+    [b'"', b"\\", b'\\"', b'\\\\"', b'","x":"', b'","model":"ours', b'","obfuscation":"', b'\\",\\"obfuscation\\":\\"']
+    + [b'"},"finish_reason":null}],"obfuscation":"', b"\n", b"\xff", b"\\ud83d", "ü".encode(), b'"}\n\ndata: {"', b',"usage":null']
+    + [b"tollway\\/probe", b"tollway\\/noise", b'"}', b"\x00", b"null"]
+)  # fmt: skip
 TEXTS = st.lists(
     st.sampled_from(
         [b"word", b" ", "ü".encode(), "😀".encode(), b"\\n", b'\\"', b"\\u00fc", b"\\/", b"\\ud83d", b"\\", b'"', b"\n"]
         + [b"\x00", b"\xff", b"\xc3", b"\xbc", b"\x7f", b'","', b'"}', b"\n\n", b"\n\ndata: ", b"\r", b'\\"model\\":\\"theirs\\"']
         + ["\u2028\ufeff".encode(), b"\xed\xa0\x80", b"null", b"tollway/probe", b"tollway\\/probe", b',"usage":null']
+        + [b'","obfuscation":"', b'\\",\\"obfuscation\\":\\"', b'"},"finish_reason":null}],"obfuscation":"', b"tollway\\/noise"]
     ),
     max_size=3,
 ).map(b"".join)  # fmt: skip
-SHAPES = st.tuples(st.sampled_from(CHOICES), st.sampled_from(MODELS), st.sampled_from(ENDS))
-USUAL = st.tuples(st.sampled_from(CHOICES[:2]), st.sampled_from(MODELS[:2]), st.sampled_from(ENDS[:2]))
+SHAPES = st.tuples(
+    st.sampled_from(CHOICES), st.sampled_from(MODELS), st.sampled_from(ENDS + NOISY + ODDLY_NOISY)
+)
+USUAL = st.tuples(
+    st.sampled_from(CHOICES[:2]), st.sampled_from(MODELS[:2]), st.sampled_from(ENDS[:2] + NOISY)
+)
 
 
-def event(shape, text):
+def event(shape, text, noise=b"xyz"):
     choice, model, end = shape
-    return EVENT % (model, choice.replace(b"%b", text), end)
+    return EVENT % (model, choice.replace(b"%b", text), end.replace(b"%o", noise))
 
 
 @st.composite
 def streams(draw):
-    """Runs of events that differ in their text alone, with anything between them."""
+    """Runs of events that differ in their text and their noise alone, with anything between them."""
     payloads = [event((CHOICES[0], MODELS[0], ENDS[0]), b"")] if draw(st.booleans()) else []
     for shape in draw(st.lists(USUAL | SHAPES, min_size=1, max_size=4)):
         texts = draw(st.lists(TEXTS | st.sampled_from([b"word", b" and", b"more"]), min_size=1, max_size=6))
-        payloads += [event(shape, b"word"), *(event(shape, text) for text in texts)]
+        payloads += [event(shape, b"word", draw(NOISES | HOSTILE))]
+        payloads += [event(shape, text, draw(NOISES | HOSTILE)) for text in texts]
         payloads += draw(st.lists(st.sampled_from([b"[DONE]", b"", b"{}", b"\n\ndata: "]), max_size=1))
     end = draw(st.sampled_from([b"\n\n", b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\n\n"]))
     blocks = [b"data: " + payload + end for payload in payloads]
@@ -80,7 +108,21 @@ def streams(draw):
         return blocks
     stream = b"".join(blocks)
     cuts = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    if draw(st.booleans()):
+        # Whole events, several together.
+        ends = list(itertools.accumulate(map(len, blocks)))
+        cuts = sorted(draw(st.lists(st.sampled_from(ends), max_size=4)))
     return [stream[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+
+def merged(events):
+    """Events, with those of growth that follow each other in one."""
+    found = []
+    for one in events:
+        if found and type(one) is type(found[-1]) is Grew:
+            one = Grew(found[-1].size + one.size, found.pop().times + one.times)
+        found.append(one)
+    return found
 
 
 def fed(relay, chunks):
@@ -89,9 +131,9 @@ def fed(relay, chunks):
     try:
         for chunk in chunks:
             one = relay.feed(chunk)
-            found.append((one.out, one.events))
+            found.append((one.out, merged(one.events)))
         one = relay.end()
-        found.append((one.out, one.events))
+        found.append((one.out, merged(one.events)))
     except BadAnswer as error:
         found.append(str(error))
     return found
@@ -107,27 +149,58 @@ def test_a_stream_read_by_what_repeats_is_the_stream_read_in_full(chunks, includ
 @pytest.mark.parametrize("choice", CHOICES)
 def test_no_shape_of_an_event_is_taken_for_another(choice):
     texts = [b"first", b"word", b"word", b"longer words", b"", "ü\\n".encode(), b'a","b', b"\xff", b"word"]
-    for model, end in itertools.product(MODELS, ENDS):
-        chunks = [b"data: " + event((choice, model, end), text) + b"\n\n" for text in texts]
+    for model, end in itertools.product(MODELS, ENDS + NOISY + ODDLY_NOISY):
+        noises = itertools.cycle([b"aB3", b"", b"x", b"longer"])
+        chunks = [b"data: " + event((choice, model, end), text, next(noises)) + b"\n\n" for text in texts]
         quick, thorough = (kind("ours", include_usage=False) for kind in (NativeStream, Thorough))
         for pieces in (chunks, [chunks[0], chunks[1], b"".join(chunks[2:])]):
             assert fed(quick, pieces) == fed(thorough, pieces)
 
 
-FIRST, LAST = b'data: {"delta":{"content":"', b'"},"model":"theirs"}'
-OUR_LAST = b'"},"model":"ours"}'
+@pytest.mark.parametrize("end", NOISY)
+@pytest.mark.parametrize("model", MODELS[:2])
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_events_that_differ_in_their_noise_are_not_read_in_full(end, model, together, include_usage):
+    relay = NativeStream("ours", include_usage=include_usage)
+    events = [b"data: " + event((CHOICES[0], model, end), b"word", b"n" * at) + b"\n\n" for at in range(20)]
+    relay.feed(b"".join(events[:2]))
+    relay._take = None
+    for at in range(2, 20, together):
+        fed = relay.feed(b"".join(events[at : at + together]))
+        assert fed.events == [Grew(4 * together, together)]
+        assert all(
+            b'"obfuscation":' + b" " * (b": " in end) + b'"%b"' % (b"n" * one) in fed.out
+            for one in range(at, at + together)
+        )
 
 
-def frame():
-    return repeats.Frame(b"data: ", (FIRST[6:], LAST), (FIRST[6:], OUR_LAST))
+FIRST, BETWEEN, LAST = b'data: {"delta":{"content":"', b'"},"noise":"', b'"},"model":"theirs"}'
+OUR_BETWEEN, OUR_LAST = b'"},"ours":"', b'"},"model":"ours"}'
 
 
-@given(st.lists(st.text(), min_size=1, max_size=5))
-def test_a_frame_passes_any_text_on_and_weighs_it(texts):
-    spelled = [json.dumps(text, ensure_ascii=len(text) % 2 == 0)[1:-1].encode() for text in texts]
-    found = frame().feed(b"".join(FIRST + text + LAST + b"\n\n" for text in spelled))
-    assert found.out == b"".join(FIRST + text + OUR_LAST + b"\n\n" for text in spelled)
-    assert found.events == [Grew(len(text.encode())) for text in texts if text]
+def frame(noisy=False):
+    theirs = (FIRST[6:], BETWEEN if noisy else b"", LAST)
+    return repeats.Frame(b"data: ", theirs, (FIRST[6:], OUR_BETWEEN if noisy else b"", OUR_LAST))
+
+
+def spell(text):
+    return json.dumps(text, ensure_ascii=len(text) % 2 == 0)[1:-1].encode()
+
+
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5), st.booleans())
+def test_a_frame_passes_any_text_on_and_weighs_it(texts, noisy):
+    def block(text, noise, between, last):
+        return FIRST + spell(text) + (between + spell(noise) if noisy else b"") + last + b"\n\n"
+
+    found = frame(noisy).feed(b"".join(block(*one, BETWEEN, LAST) for one in texts))
+    assert found.out == b"".join(block(*one, OUR_BETWEEN, OUR_LAST) for one in texts)
+    sizes = [len(text.encode()) for text, _ in texts if text]
+    assert found.events == ([Grew(sum(sizes), len(sizes))] if sizes else [])
+
+
+EACH = FIRST + b"a" + LAST + b"\n\n"
+NOISY_EACH = FIRST + b"a" + BETWEEN + b"n" + LAST + b"\n\n"
 
 
 @pytest.mark.parametrize(
@@ -136,24 +209,62 @@ def test_a_frame_passes_any_text_on_and_weighs_it(texts):
         FIRST + LAST[1:] + b"\n\n",
         FIRST[:-1] + LAST + b"\n\n",
         FIRST + b"a" + LAST + b"\n",
-        FIRST + b"a" + LAST + b"\n\n" + FIRST + b"a",
-        FIRST + b"a" + LAST + b"\n\n: ping\n\n" + FIRST + b"a" + LAST + b"\n\n",
-        FIRST + b"a" + LAST + b"\ndata: \n" + FIRST + b"a" + LAST + b"\n\n",
+        EACH + FIRST + b"a",
+        EACH + b": ping\n\n" + EACH,
+        EACH + b"\n" + EACH,
+        EACH[:-1] + b"data: \n" + EACH,
+        EACH + FIRST + LAST[1:] + b"\n\n",
         FIRST + b"\xc3" + LAST + b"\n\n" + FIRST + b"\xbc" + LAST + b"\n\n",
         FIRST + b"\\" + LAST + b"\n\n" + FIRST + b"," + b'"a' + LAST + b"\n\n",
         FIRST + b"\\ud83d" + LAST + b"\n\n" + FIRST + b"\\ude00" + LAST + b"\n\n",
     ],
 )
 def test_what_is_not_wholly_of_a_frame_is_left_alone(chunk):
+    assert frame().feed(EACH) is not None
     assert frame().feed(chunk) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        (b"a", b"n"),
+        (b"a" + BETWEEN + b"b", BETWEEN + b"n"),
+        (b"a", BETWEEN + b"n" + BETWEEN + b"o"),
+        (b"a", BETWEEN[:-1] + b"n"),
+        (b"a", BETWEEN[1:] + b"n"),
+        (b"a\\", BETWEEN + b"n"),
+        (b"a", BETWEEN + b"n\\"),
+        (b"a", BETWEEN + b'n"'),
+        (b"a", BETWEEN + b'n","model":"other'),
+        (b"a", BETWEEN + b"\xff"),
+        (b"a", BETWEEN + b"\n"),
+        (b"a", BETWEEN + b"\\ud83d"),
+        (b"\xff", BETWEEN + b"n"),
+        (b'a"', BETWEEN + b"n"),
+    ],
+)
+def test_what_has_not_two_strings_is_left_alone_where_there_is_noise(text, rest):
+    chunk = FIRST + text + rest + LAST + b"\n\n"
+    assert frame(noisy=True).feed(NOISY_EACH) is not None
+    for chunks in (chunk, NOISY_EACH + chunk, chunk + NOISY_EACH, chunk + chunk):
+        assert frame(noisy=True).feed(chunks) is None
+
+
 def test_payloads_of_several_lines_are_left_alone():
-    assert frame().feed_split([FIRST[6:] + b"a" + LAST + b"\n\n" + FIRST + b"a" + LAST]) is None
+    one = FIRST[6:] + b"a" + LAST
+    assert frame().feed_split([one + b"\n\ndata: " + one]) is None
+    assert frame().feed_split([FIRST[6:] + b"a\nb" + LAST]) is None
 
 
-def test_frames_that_never_serve_are_not_made_for_ever():
+def test_payloads_that_end_before_their_text_begins_are_not_of_a_frame():
+    assert frame().stop([FIRST[6:] + b"a" + LAST, FIRST[6:-1] + LAST], 0) == 1
+
+
+def test_frames_that_never_serve_are_neither_made_nor_kept_for_ever():
     relay = NativeStream("ours", include_usage=True)
+    made = set()
     for at in range(20):
         relay.feed(b"data: %b\n\n" % event((CHOICES[0], b'"m%d"' % at, ENDS[0]), b"word"))
-    assert relay._wasted == repeats.WASTED_MAX
+        made.add(relay._frame)
+    assert relay._frame is None
+    assert len(made - {None}) == repeats.WASTED_MAX

@@ -40,9 +40,7 @@ _NOTHING: Final = (b"null", b"[]", b"{}")
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LEAD: Final = b"data: "
-_PROBE: Final = rb"tollway\/probe"
-_PROBE_TEXT: Final = "tollway/probe"
-"""Stands for a text. JSON encoded anew would spell it otherwise, and so tells that it was."""
+_NOISE: Final = b"obfuscation"
 
 
 class _Delta(Struct):
@@ -101,17 +99,6 @@ def _whole(payload: bytes) -> dict[str, Any]:
     except _UNREADABLE as error:
         raise _no_chunk(error) from None
     return found
-
-
-def _around(payload: bytes, text: str) -> tuple[bytes, bytes] | None:
-    """A chunk's bytes before and after the text of its content, if they are found and the text is plain."""
-    spelled = encode(text)
-    for colon in (b":", b": "):
-        at = payload.find(b'"content"' + colon + spelled)
-        if at >= 0:
-            start = at + len(b'"content"' + colon) + 1
-            return payload[:start], payload[start + len(spelled) - 2 :]
-    return None
 
 
 def _is_text(delta: _Delta) -> bool:
@@ -215,31 +202,37 @@ class NativeStream:
         if chunk.usage is not None:
             self._count(chunk, payload, out, events)
         else:
-            if known and self._wasted < repeats.WASTED_MAX:
+            if known and (self._frame is not None or self._wasted < repeats.WASTED_MAX):
                 self._learn(chunk, payload)
             self._pass_on(chunk, payload, out)
 
     def _learn(self, chunk: _Chunk, payload: bytes) -> None:
         """Keep what surrounds the text of an event, as far as it can come again with another text."""
+        if self._frame is not None and self._frame.used:
+            self._wasted = 0
+        elif self._wasted == repeats.WASTED_MAX:
+            self._frame = None
+            return
         choices = chunk.choices
         if not choices or len(choices) > 1 or choices[0].finish_reason is not None:
             return
         delta = choices[0].delta
-        around = _around(payload, delta.content or "") if delta is not None and _is_text(delta) else None
-        if delta is None or around is None or payload.find(_PROBE) >= 0:
+        if delta is None or not _is_text(delta):
             return
-        probed = _PROBE.join(around)
+        theirs = repeats.part(payload, b"content", delta.content or "", _NOISE)
+        if theirs is None:
+            return
+        probed = repeats.probed(theirs)
         twin = _decode_chunk(probed)
         if twin.choices is None or twin.choices[0].delta is None:
             return
         # With another text in its place the same must be said of all else: then what was found is the text.
         found, twin.choices[0].delta.content = twin.choices[0].delta.content, delta.content
-        ours = tuple(self._sent(chunk, probed).split(_PROBE))
-        if found != _PROBE_TEXT or twin != chunk or len(ours) != 2:
+        ours = repeats.parted(self._sent(chunk, probed), theirs)
+        if found != repeats.PROBE_TEXT or twin != chunk or ours is None:
             return
-        self._wasted = 0 if self._frame is not None and self._frame.used else self._wasted + 1
-        before, after = around
-        self._frame = repeats.Frame(_LEAD, (before, after), (ours[0], ours[1]))
+        self._wasted += 1
+        self._frame = repeats.Frame(_LEAD, theirs, ours)
 
     def _sent(self, chunk: _Chunk, payload: bytes) -> bytes:
         """The payload as the client gets it. What is looked for in it has quotes no text has: before a colon."""
