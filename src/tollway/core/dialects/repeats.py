@@ -177,6 +177,10 @@ class Frame:
         within = self._in_payload
         return self._feed_insides([payload[within] for payload in payloads])
 
+    def feed_payload(self, payload: bytes) -> Fed | None:
+        """What one payload becomes that was split off; None unless it is of this frame."""
+        return self.feed_split([payload]) if self.stop([payload], 0) else None
+
     def _feed_insides(self, insides: list[bytes]) -> Fed | None:
         texts: Sequence[bytes] = insides
         ours: Iterable[bytes] = insides
@@ -195,6 +199,31 @@ class Frame:
         grown = (len(text) if text.isascii() else len(text.encode())) - len(texts) + 1
         out = self._our_first + self._our_joint.join(ours) + self._our_last
         return Fed(out, [Grew(grown, len(texts) - texts.count(b""))] if grown else [])
+
+
+class Frames:
+    """The frame of a stream's usual event, as long as making frames pays."""
+
+    __slots__ = ("_wasted", "last")
+
+    def __init__(self) -> None:
+        self.last: Frame | None = None
+        self._wasted = 0
+
+    def spent(self) -> bool:
+        """Whether no frame is to be made of an event that had to be read in full; drops one that came to nothing."""
+        last = self.last
+        if last is not None and last.used:
+            self._wasted = 0
+        elif self._wasted == WASTED_MAX:
+            self.last = None
+            return True
+        return False
+
+    def keep(self, frame: Frame) -> None:
+        """Go by this frame from now on."""
+        self._wasted += 1
+        self.last = frame
 
 
 def _together(spelled: Sequence[bytes]) -> str:

@@ -265,6 +265,6 @@ def test_frames_that_never_serve_are_neither_made_nor_kept_for_ever():
     made = set()
     for at in range(20):
         relay.feed(b"data: %b\n\n" % event((CHOICES[0], b'"m%d"' % at, ENDS[0]), b"word"))
-        made.add(relay._frame)
-    assert relay._frame is None
+        made.add(relay._frames.last)
+    assert relay._frames.last is None
     assert len(made - {None}) == repeats.WASTED_MAX

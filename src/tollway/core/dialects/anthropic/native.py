@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from tollway.core.dialects import repeats
 from tollway.core.dialects.anthropic.answer import read_finish, read_response
 from tollway.core.dialects.anthropic.counts import PRICE, note, ran, read_counts, so_far, write_counts
 from tollway.core.dialects.anthropic.errors import error_body, read_error, write_error
@@ -32,7 +33,7 @@ from tollway.core.dialects.native import (
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Counted, Event, Finished, Grew, Started
 from tollway.core.json import encode
-from tollway.core.relay import BadAnswer, Receipt
+from tollway.core.relay import BadAnswer, Fed, Receipt
 
 _Other = str | float | bool | list[Any] | None
 """What an event nobody knows may have where we know an object."""
@@ -82,8 +83,27 @@ class NativeStream(Stream):
         self._before: list[bytes] = []
         self._after: list[bytes] = []
         self._holding = False
+        self._frames = repeats.Frames()
+
+    def feed(self, chunk: bytes) -> Fed:
+        frame = self._frames.last
+        if frame is not None and not self._split.tail:
+            fed = frame.feed(chunk)
+            if fed is not None:
+                return fed
+        fed = super().feed(chunk)
+        if self._holding or self._ended:
+            # What comes now waits for the bill, or is not looked at.
+            self._frames.last = None
+        return fed
 
     def _take(self, payload: bytes, out: list[bytes], events: list[Event]) -> None:
+        frame = self._frames.last
+        fed = None if frame is None or self._holding else frame.feed_payload(payload)
+        if fed is not None:
+            out.append(fed.out)
+            events += fed.events
+            return
         try:
             event = _decode_event(payload)
         except UNREADABLE:
@@ -95,6 +115,8 @@ class NativeStream(Stream):
             delta = event.delta
             if type(delta) is _Delta:
                 self._grow(delta, events)
+                if delta.text and not (self._holding or self._frames.spent()):
+                    self._learn(event, delta, payload)
         elif kind == "ping":
             out += (head(kind), one_line(payload), END)
             return
@@ -141,6 +163,26 @@ class NativeStream(Stream):
                     self._unwritten = 0
         if type(text) is str and text:
             events.append(Grew(len(text) if text.isascii() else size(text)))
+
+    def _learn(self, event: _Event, delta: _Delta, payload: bytes) -> None:
+        """Keep what surrounds the text of an event, as far as it can come again with another text."""
+        text = delta.text
+        # Data of several lines would not come again as one.
+        theirs = repeats.part(payload, b"text", text) if type(text) is str and b"\n" not in payload else None
+        if theirs is None:
+            return
+        probed = repeats.probed(theirs)
+        try:
+            twin = _decode_event(probed)
+        except UNREADABLE:
+            return
+        if type(twin.delta) is not _Delta:
+            return
+        # With another text in its place the same must be said of all else: then what was found is the text.
+        found, twin.delta.text = twin.delta.text, text
+        ours = repeats.parted(probed, theirs)
+        if found == repeats.PROBE_TEXT and twin == event and ours is not None:
+            self._frames.keep(repeats.Frame(head(event.type), theirs, ours))
 
     def _start_block(self, block: object, events: list[Event]) -> None:
         if self._id is None:

@@ -134,11 +134,10 @@ class NativeStream:
         self._late: list[bytes] = []
         self._done = False
         self._finished = False
-        self._frame: repeats.Frame | None = None
-        self._wasted = 0
+        self._frames = repeats.Frames()
 
     def feed(self, chunk: bytes) -> Fed:
-        frame = self._frame
+        frame = self._frames.last
         if frame is not None and not self._split.tail:
             fed = frame.feed(chunk)
             if fed is not None:
@@ -154,7 +153,7 @@ class NativeStream:
         out: list[bytes] = []
         at = 0
         while at < len(payloads):
-            frame = self._frame
+            frame = self._frames.last
             stop = at if frame is None else frame.stop(payloads, at)
             fed = frame.feed_split(payloads[at:stop]) if frame is not None and stop > at else None
             if fed is not None:
@@ -202,17 +201,12 @@ class NativeStream:
         if chunk.usage is not None:
             self._count(chunk, payload, out, events)
         else:
-            if known and (self._frame is not None or self._wasted < repeats.WASTED_MAX):
+            if known and not self._frames.spent():
                 self._learn(chunk, payload)
             self._pass_on(chunk, payload, out)
 
     def _learn(self, chunk: _Chunk, payload: bytes) -> None:
         """Keep what surrounds the text of an event, as far as it can come again with another text."""
-        if self._frame is not None and self._frame.used:
-            self._wasted = 0
-        elif self._wasted == repeats.WASTED_MAX:
-            self._frame = None
-            return
         choices = chunk.choices
         if not choices or len(choices) > 1 or choices[0].finish_reason is not None:
             return
@@ -231,8 +225,7 @@ class NativeStream:
         ours = repeats.parted(self._sent(chunk, probed), theirs)
         if found != repeats.PROBE_TEXT or twin != chunk or ours is None:
             return
-        self._wasted += 1
-        self._frame = repeats.Frame(_LEAD, theirs, ours)
+        self._frames.keep(repeats.Frame(_LEAD, theirs, ours))
 
     def _sent(self, chunk: _Chunk, payload: bytes) -> bytes:
         """The payload as the client gets it. What is looked for in it has quotes no text has: before a colon."""
