@@ -131,6 +131,21 @@ def test_text_after_the_end_has_begun_waits_or_is_not_looked_at(ending):
     assert relay._frames.last is None
 
 
+@pytest.mark.parametrize("ending", BETWEEN[5:8])
+@pytest.mark.parametrize("before", [0, 2])
+def test_text_that_comes_together_with_the_end_waits_or_is_not_looked_at(ending, before):
+    event = LEADS[0] + USUAL.replace(b"%b", b"word") + b"\n\n"
+    quick, thorough = both([START + event, event * before + b"data: " + ending + b"\n\n" + event * 2, event])
+    assert quick == thorough
+
+
+@pytest.mark.parametrize("tail", [b"data: ", b"event: x\n", b": x", b"x", b"\r", b"data: {}\n"])
+def test_an_event_that_begins_where_another_is_not_complete_is_none(tail):
+    event = LEADS[0] + USUAL.replace(b"%b", b"word") + b"\n\n"
+    quick, thorough = both([START + event, event, event + tail, event, event])
+    assert quick == thorough
+
+
 @pytest.mark.parametrize("together", [1, 3])
 def test_events_that_differ_in_their_text_are_not_read_in_full(together):
     relay = NativeStream("ours", "T0ken")

@@ -260,6 +260,14 @@ def test_payloads_that_end_before_their_text_begins_are_not_of_a_frame():
     assert frame().stop([FIRST[6:] + b"a" + LAST, FIRST[6:-1] + LAST], 0) == 1
 
 
+@pytest.mark.parametrize("tail", [b"data: ", b"event: x\n", b": x", b"x", b"\r", b"data: {}\n"])
+def test_an_event_that_begins_where_another_is_not_complete_is_none(tail):
+    one = b"data: " + event((CHOICES[0], MODELS[0], NOISY[0]), b"word") + b"\n\n"
+    quick, thorough = (kind("ours", include_usage=True) for kind in (NativeStream, Thorough))
+    chunks = [one, one, one, one + tail, one, one]
+    assert fed(quick, chunks) == fed(thorough, chunks)
+
+
 def test_frames_that_never_serve_are_neither_made_nor_kept_for_ever():
     relay = NativeStream("ours", include_usage=True)
     made = set()
