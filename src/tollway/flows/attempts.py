@@ -151,18 +151,19 @@ class Attempt:
     def record(self, call_id: str, now: int) -> AttemptRecord:
         """The attempt as it will be remembered. Its cost is known where the upstream reported usage."""
         route, began, first_at = self.candidate.route, self.began, self.first_at
+        # In the order of the fields: see HoldRequest.
         return AttemptRecord(
-            call_id=call_id,
-            n=self.n,
-            channel_id=route.channel_id,
-            upstream_model=route.upstream_model,
-            status=self.status,
-            error=self.error,
-            latency_ms=now - began,
-            first_byte_ms=None if first_at is None else first_at - began,
-            cost=_cost(self.tally.usage, route.cost) if route.cost else None,
-            created_at=began,
-            dropped=self.dropped,
+            call_id,
+            self.n,
+            route.channel_id,
+            route.upstream_model,
+            self.status,
+            self.error,
+            now - began,
+            None if first_at is None else first_at - began,
+            _cost(self.tally.usage, route.cost) if route.cost else None,
+            began,
+            self.dropped,
         )
 
 

@@ -99,16 +99,19 @@ def _bound(call: Call, terms: Terms, wanted: int | None, available: int | None) 
 def _request(call: Call, bounds: Bounds, bound: Estimate) -> HoldRequest:
     price = call.model.price
     assert price is not None, "estimate refuses models without a price"
+    created_at = call.created_at
+    # In the order of the fields: see there.
     return HoldRequest(
-        id=call.id,
-        wallet=call.key.wallet,
-        budget=bounds.key,
-        project_budget=bounds.project,
-        amount=bound.amount,
-        price_version=price.version,
-        created_at=call.created_at,
-        expires_at=call.created_at + HOLD_MS,
-        claim=call.claim,
+        call.id,
+        call.key.wallet,
+        bounds.key,
+        bound.amount,
+        price.version,
+        created_at,
+        created_at + HOLD_MS,
+        None,
+        call.claim,
+        bounds.project,
     )
 
 
