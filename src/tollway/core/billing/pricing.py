@@ -116,37 +116,34 @@ def estimate(  # noqa: PLR0913 - what decides a bound, two of them by keyword
         raise GatewayError("model_not_available", f"{model.id!r} has no price yet", param="model")
     rates = price.rates
     known = rates if type(rates) is Rates else Rates(rates)
-    special = terms is not PLAIN
-    if special:
-        admit(terms, known, model.id)
-        input_bound = _unseen(input_bound, terms, model)
     window = model.context_window
-    tokens = window if window and window < input_bound else input_bound
-    # Most prices are the same for calls of every size.
-    most = known.steps[0][2] if known.only is not None else known.dearest(tokens)
-    if special:
-        most = dearest(known, tokens, terms.tier)
+    if terms is PLAIN:
+        tokens = window if window and window < input_bound else input_bound
+        # Most prices are the same for calls of every size.
+        most, extra, open_ended = known.usual or known.dearest(tokens), known.call, False
+    else:
+        admit(terms, known, model.id)
+        tokens = _unseen(input_bound, terms, model)
+        tokens = window if window and window < tokens else tokens
+        most, extra = dearest(known, tokens, terms.tier), known.call + fees(terms, known)
+        open_ended = bool(terms.tools or terms.loads)
     rate_in, rate_out, audio_in, audio_out = most
     if audio:
         rate_in, rate_out = audio_in, audio_out
-    fixed = tokens * rate_in + known.call
-    if special:
-        fixed += fees(terms, known)
-    per_token = rate_out * n
+    fixed, per_token = tokens * rate_in + extra, rate_out * n
     output_max, clamp = model.output_max, None
-    if output_wanted is None:
-        output = output_max or OUTPUT_UNKNOWN
+    if output_wanted is not None:
+        output = output_max if 0 < output_max < output_wanted else output_wanted
     else:
-        output = min(output_wanted, output_max) if output_max else output_wanted
-    if output_wanted is None and available is not None and per_token:
-        affordable = max(1, (available * known.scale - fixed) // per_token)
-        if affordable < output:
-            output = clamp = affordable
+        output = output_max or OUTPUT_UNKNOWN
+        if available is not None and per_token:
+            affordable = max(1, (available * known.scale - fixed) // per_token)
+            if affordable < output:
+                output = clamp = affordable
+        if clamp is None and not output_max:
+            open_ended = True
     amount = -(-(fixed + output * per_token) // known.scale)
-    bounded = clamp is not None or output_wanted is not None or output_max > 0
-    if special:
-        bounded = bounded and not (terms.tools or terms.loads)
-    return Estimate(tokens, output, min(amount, AMOUNT_MAX), clamp, bounded)
+    return Estimate(tokens, output, min(AMOUNT_MAX, amount), clamp, not open_ended)
 
 
 def dearest(rates: Rates, tokens: int, tier: str) -> Dearest:

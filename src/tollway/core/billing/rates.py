@@ -149,6 +149,7 @@ class Rates(dict[str, int]):
         "scale",
         "steps",
         "tiers",
+        "usual",
     )
 
     scale: int
@@ -160,6 +161,8 @@ class Rates(dict[str, int]):
     """The price that each tier is; see `of_tier`."""
     only: dict[str, int] | None
     """The due rates by meter, where they are the same for calls of every size and tier."""
+    usual: Dearest | None
+    """The dearest of them, where there are such."""
     plain: tuple[int, int] | None
     """The due rates of input and output, where a call that counts nothing else costs nothing else either."""
 
@@ -179,6 +182,7 @@ class Rates(dict[str, int]):
         self.steps = _steps(self._flat)
         self.tiers = {tier: Rates(of_tier(tier, self), discount) for tier in tiers_of(self)}
         self.only = only = None if self.tiers or len(self.steps) > 1 else self.steps[0][1]
+        self.usual = None if only is None else self.steps[0][2]
         self.plain = None if only is None or "call" in only else (only.get("input", 0), only.get("output", 0))
 
     def of_tier(self, tier: str) -> Rates:
