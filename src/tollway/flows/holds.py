@@ -17,7 +17,7 @@ from tollway.flows.budgets import UNBOUNDED, Bounds
 from tollway.flows.call import Call
 from tollway.flows.gate import Gate
 from tollway.flows.hushed import hushed, reset_words
-from tollway.store.base import Balance, HoldRequest, InsufficientFunds, Ledger, LedgerUnavailable
+from tollway.store.base import Balance, HoldRequest, InsufficientFunds, LedgerUnavailable
 
 CLAMP_MIN = 16
 """Output tokens below which clamping an answer to what a wallet affords helps nobody."""
@@ -48,34 +48,43 @@ async def reserve(gate: Gate, call: Call) -> Held:
         terms = call.request.terms
         if terms is not PLAIN:
             terms = fees.terms(gate, call.request, call.model, key.group)
-        return await _reserve(gate.store.ledger, call, bounds, terms)
+        cap = caps.cap_of(call)
+        available = cap.amount if cap else None
+        while True:
+            bound = _bound(call, terms, call.request.output_wanted, available)
+            if cap is not None:
+                bound = _within(cap, bound, call, terms)
+            try:
+                return Held(bound, await gate.store.ledger.hold(_request(call, bounds, bound)))
+            except InsufficientFunds as error:
+                short = error
+            available = _less(call, terms, bound, short, cap, available)
     except LedgerUnavailable:
         raise unavailable() from None
     except GatewayError as refused:
         raise refused if gate.settings.show_amounts else hushed(refused, call) from None
 
 
-async def _reserve(ledger: Ledger, call: Call, bounds: Bounds, terms: Terms) -> Held:
-    request = call.request
-    cap = caps.cap_of(call)
-    available = cap.amount if cap else None
-    while True:
-        bound = _bound(call, terms, request.output_wanted, available)
-        if cap is not None:
-            bound = _within(cap, bound, call, terms)
-        try:
-            return Held(bound, await ledger.hold(_request(call, bounds, bound)))
-        except InsufficientFunds as error:
-            short = error
-        # Each round asks for less than the last; a wallet that is being emptied by others ends it.
-        left = max(0, short.balance.available)
-        if request.output_wanted is not None or (available is not None and left >= available):
-            _refuse(call, bound, short)
-        left = left if cap is None else min(left, cap.amount)
-        clamped = _bound(call, terms, None, left).clamped_output
-        if clamped is None or clamped < CLAMP_MIN:
-            _refuse(call, bound, short)
-        available = left
+def _less(
+    call: Call,
+    terms: Terms,
+    bound: Estimate,
+    short: InsufficientFunds,
+    cap: caps.Cap | None,
+    available: int | None,
+) -> int:
+    """What the next round may reserve at most, after one was too much. Raises GatewayError if that helps nobody.
+
+    Each round asks for less than the last; a wallet that is being emptied by others ends it.
+    """
+    left = max(0, short.balance.available)
+    if call.request.output_wanted is not None or (available is not None and left >= available):
+        _refuse(call, bound, short)
+    left = left if cap is None else min(left, cap.amount)
+    clamped = _bound(call, terms, None, left).clamped_output
+    if clamped is None or clamped < CLAMP_MIN:
+        _refuse(call, bound, short)
+    return left
 
 
 def _within(cap: caps.Cap, bound: Estimate, call: Call, terms: Terms) -> Estimate:
