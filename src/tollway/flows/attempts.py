@@ -174,10 +174,10 @@ def _cost(usage: Usage | None, rates: dict[str, int]) -> int | None:
     return cost(meters_of(usage, rates), rates)
 
 
-async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: frozenset[str]) -> Attempt:
-    """Try channels until one answers. `unfit`: ids of channels that cannot serve this call.
+def order(gate: Gate, call: Call, unfit: frozenset[str]) -> list[Candidate]:
+    """The channels to try, best first; never empty. `unfit`: ids of channels that cannot serve this call.
 
-    Raises GatewayError when none does; the call has a record of each that failed.
+    Raises GatewayError where there is none.
     """
     model, native, now = call.model, call.request.native, call.created_at
     # Of one channel there is no order.
@@ -187,16 +187,16 @@ async def open_attempt(gate: Gate, call: Call, output_cap: int | None, unfit: fr
     wish = Wish(call.key.group, native, near, unfit)
     found = candidates(model, gate.catalogue, wish, health=gate.health, now=now, dice=dice)
     gate.retries.called(now)
-    outcome = await _try(gate, call, found[0], output_cap)
-    if isinstance(outcome, Attempt):
-        return outcome
-    return await _go_on(gate, call, found, outcome, output_cap)
+    return found
 
 
-async def _go_on(
+async def go_on(
     gate: Gate, call: Call, found: list[Candidate], outcome: Fault | Waited, output_cap: int | None
 ) -> Attempt:
-    """Follow the plan of a call whose first attempt failed: only now is one needed. Raises GatewayError."""
+    """Try channels until one answers, the first having failed: only now is a plan needed.
+
+    Raises GatewayError when none does; the call has a record of each that failed.
+    """
     plan = failover(found, _terms(gate, call))
     step = next(plan)
     unsigned = None
@@ -213,7 +213,7 @@ async def _go_on(
             await asyncio.sleep(step.ms / 1000)
             outcome = Waited(now_ms())
             continue
-        tried = await _try(gate, call, step, output_cap)
+        tried = await attempt_on(gate, call, step, output_cap)
         if isinstance(tried, Attempt):
             return tried
         outcome = tried
@@ -221,7 +221,7 @@ async def _go_on(
 
 async def _without_seals(gate: Gate, call: Call, candidate: Candidate, output_cap: int | None) -> Attempt:
     """Ask once more, without what no account knows any more, as after a change of account. Raises GatewayError."""
-    tried = await _try(gate, call, candidate, output_cap, prepare=translate.prepare_unsealed)
+    tried = await attempt_on(gate, call, candidate, output_cap, prepare=translate.prepare_unsealed)
     if isinstance(tried, Fault):
         raise upstream_error(tried, len(call.attempts))
     return tried
@@ -244,16 +244,14 @@ def _terms(gate: Gate, call: Call) -> Terms:
     )
 
 
-async def _try(
+async def attempt_on(
     gate: Gate, call: Call, candidate: Candidate, output_cap: int | None, *, prepare: Prepare | None = None
 ) -> Attempt | Fault:
     """One attempt: it, if it opened, with a record of it if it did not."""
-    attempt = _at_home(gate, call, candidate, output_cap) if prepare is None else None
-    if attempt is None:
-        found = await _made(gate, call, candidate, output_cap, prepare or translate.prepare)
-        if isinstance(found, Fault):
-            return found
-        attempt = found
+    at_once = _at_home(gate, call, candidate, output_cap) if prepare is None else None
+    attempt = at_once or await _made(gate, call, candidate, output_cap, prepare or translate.prepare)
+    if isinstance(attempt, Fault):
+        return attempt
     # One coroutine from here to the transport: each that lies between is run through whenever something arrives.
     try:
         upstream = attempt.prepared.request(call, attempt.endpoint, candidate.route.upstream_model)
@@ -265,14 +263,14 @@ async def _try(
         if response.status == 200:
             _accept(attempt, response, streamed=call.request.stream)
             tally, waiting, streamed = attempt.tally, [], attempt.relay.streamed
-            while not (
-                tally.size or attempt.ended or tally.failed or (streamed and attempt.held_back_enough())
-            ):
+            while True:
                 chunk = response.arrived()
                 if chunk is None:
                     chunk = await attempt.next_piece()
                     arrived_at = now_ms()
                 waiting.append(attempt.take(chunk))
+                if tally.size or attempt.ended or tally.failed or (streamed and attempt.held_back_enough()):
+                    break
             fault = _begin(attempt, waiting, arrived_at)
         else:
             fault = await _refusal(call, attempt)

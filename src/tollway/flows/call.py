@@ -18,6 +18,7 @@ from tollway.core.exchange import (
     PartGrew,
     PartStarted,
     Request,
+    Started,
     Usage,
     size_of,
 )
@@ -128,6 +129,9 @@ class Tally:
             if type(event) is Grew:
                 self.chunks += event.times
                 self.size += event.size
+            elif type(event) is Started:
+                # It counts nothing, and every answer has one.
+                continue
             elif type(event) is Counted:
                 self.usage = event.usage
                 self._counted = self.size

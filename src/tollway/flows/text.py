@@ -22,7 +22,7 @@ from tollway.core.routing.faults import scrubbed
 from tollway.core.terms import PLAIN
 from tollway.flows import fees, holds, translate
 from tollway.flows.admit import find_model
-from tollway.flows.attempts import Attempt, open_attempt
+from tollway.flows.attempts import Attempt, attempt_on, go_on, order
 from tollway.flows.call import Call
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
@@ -76,12 +76,14 @@ async def answer(gate: Gate, call: Call, request: Asked, sink: Sink) -> None:
     try:
         try:
             held = await holds.reserve(gate, call)
-            attempt = await open_attempt(gate, call, held.estimate.clamped_output, unfit)
+            found, cap = order(gate, call, unfit), held.estimate.clamped_output
+            tried = await attempt_on(gate, call, found[0], cap)
+            attempt = tried if isinstance(tried, Attempt) else await go_on(gate, call, found, tried, cap)
         except BaseException as error:
             await _unopened(gate, call, held, error)
             raise
         used = None
-        outlet = _Outlet(gate, call, attempt, sink, _head(call, held, attempt, taken))
+        outlet = _Outlet(call, attempt, sink, _head(call, held, attempt, taken))
         try:
             used = await _deliver(gate, call, held, attempt, outlet)
         finally:
@@ -250,17 +252,17 @@ def _how(attempt: Attempt, fault: Exception) -> str:
 class _Outlet:
     """The client's end of one answer: knows what has been sent, and how to end it well or badly."""
 
-    __slots__ = ("_attempt", "_call", "_every", "_gate", "_head", "_pulse", "_quiet", "_sink")
+    __slots__ = ("_attempt", "_call", "_every", "_head", "_pulse", "_quiet", "_sink")
 
-    def __init__(self, gate: Gate, call: Call, attempt: Attempt, sink: Sink, head: bytes) -> None:
-        self._gate = gate
+    _every: float
+    _quiet: bool
+
+    def __init__(self, call: Call, attempt: Attempt, sink: Sink, head: bytes) -> None:
         self._call = call
         self._attempt = attempt
         self._sink = sink
         self._head = head
         self._pulse: asyncio.TimerHandle | None = None
-        self._quiet = False
-        self._every = 0.0
 
     async def relay(self, keep_alive_every: float) -> None:
         """Send what has arrived of a stream and all that follows, but not the end. Raises UpstreamFault, BadAnswer."""
@@ -268,7 +270,7 @@ class _Outlet:
         sink.start(200, self._head)
         if attempt.waiting:
             sink.write(attempt.waiting)
-        self._every = keep_alive_every
+        self._every, self._quiet = keep_alive_every, False
         self._pulse = asyncio.get_running_loop().call_later(keep_alive_every, self._beat)
         while not attempt.ended:
             if attempt.drains:
