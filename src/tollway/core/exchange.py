@@ -319,6 +319,14 @@ class Finished(Struct, frozen=True):
     extras: Extras = {}
 
 
+class Answered(Struct, frozen=True):
+    """A whole answer of one choice that said something: in one what Grew, Finished and Counted say. Native relays' alone."""
+
+    size: int
+    reason: FinishReason
+    usage: Usage
+
+
 class Failed(Struct, frozen=True):
     """The upstream reported an error inside its answer, or the answer broke off."""
 
@@ -331,7 +339,9 @@ class StillAlive(Struct, frozen=True):
     """The upstream said nothing, but it said it: whoever waits for this answer may go on waiting."""
 
 
-Event = Started | Grew | PartStarted | PartGrew | PartEnded | Counted | Finished | Failed | StillAlive
+Event = (
+    Started | Grew | PartStarted | PartGrew | PartEnded | Counted | Finished | Answered | Failed | StillAlive
+)
 
 
 class Response(Struct, frozen=True, kw_only=True):

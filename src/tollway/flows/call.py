@@ -10,6 +10,7 @@ from tollway.core.billing.ledger import Facts, FailedBy
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.dialects.asked import Asked
 from tollway.core.exchange import (
+    Answered,
     Counted,
     Event,
     Failed,
@@ -18,7 +19,6 @@ from tollway.core.exchange import (
     PartGrew,
     PartStarted,
     Request,
-    Started,
     Usage,
     size_of,
 )
@@ -64,7 +64,7 @@ class Call:
     request: Asked
     model: Model
 
-    def __init__(self, *, call_id: str, route: str, ip: str, user_agent: str, created_at: int) -> None:
+    def __init__(self, call_id: str, route: str, ip: str, user_agent: str, created_at: int) -> None:
         self.id = call_id
         self.route = route
         self.ip = ip
@@ -129,9 +129,13 @@ class Tally:
             if type(event) is Grew:
                 self.chunks += event.times
                 self.size += event.size
-            elif type(event) is Started:
-                # It counts nothing, and every answer has one.
-                continue
+            elif type(event) is Answered:
+                self.chunks += 1
+                self.size += event.size
+                self.finished = True
+                self.declined = event.reason == "content_filter"
+                self.usage = event.usage
+                self._counted = self.size
             elif type(event) is Counted:
                 self.usage = event.usage
                 self._counted = self.size

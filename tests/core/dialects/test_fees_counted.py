@@ -12,7 +12,7 @@ from tollway.core.dialects.natives import NATIVES
 from tollway.core.dialects.openai_chat import native as chat
 from tollway.core.dialects.registry import DIALECTS
 from tollway.core.dialects.translated import TranslatedStream, TranslatedWhole
-from tollway.core.exchange import Counted, Grew
+from tollway.core.exchange import Answered, Counted, Grew
 
 WAYS = ("native", "openai_chat", "openai_responses", "anthropic", "gemini")
 
@@ -33,7 +33,7 @@ def framed(dialect, objects):
 
 
 def counted(events):
-    return [one.usage for one in events if isinstance(one, Counted)]
+    return [one.usage for one in events if isinstance(one, Answered | Counted)]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -29,7 +29,7 @@ async def admitted(request: Request, *, in_query: bool = False) -> Call:
         _asker_in_query if in_query else _asker
     )
     now = request.now
-    call = Call(call_id=request.id, route=request.scope["path"], ip=ip, user_agent=user_agent, created_at=now)
+    call = Call(request.id, request.scope["path"], ip, user_agent, now)
     call.session = session
     call.max_credits = max_credits
     key = request.gate.keyring.cached(digest)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole
+from tollway.core.dialects.openai_chat.native import NativeStream, NativeWhole, read_whole
 from tollway.core.errors import GatewayError
-from tollway.core.exchange import Counted, Failed, Finished, Grew, Started
+from tollway.core.exchange import Answered, Counted, Failed, Finished, Grew, Started, Usage
 from tollway.core.relay import BadAnswer, Receipt
+from tollway.flows.call import Tally
 
 RECEIPT = Receipt(cost=1.25, estimated=False, input=3, output=2)
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -220,7 +221,24 @@ def test_a_whole_answer_keeps_every_field_and_gains_its_cost():
     native, events = whole(WHOLE)
     answer = json.loads(native.close(RECEIPT))
     assert answer == {**WHOLE, "model": "ours", "usage": {**WHOLE["usage"], "cost": 1.25}}
-    assert [type(one) for one in events] == [Started, Grew, Finished, Counted]
+    assert events == [Answered(2, "stop", Usage(input=3, output=2, reasoning=1))]
+
+
+@given(
+    st.lists(st.fixed_dictionaries({
+        "message": st.fixed_dictionaries({"content": st.sampled_from(["", None, "Hi", "ä", [1]])}),
+        "finish_reason": st.sampled_from([None, "stop", "content_filter", "new"]),
+    }), min_size=1, max_size=2),
+    st.sampled_from([None, {}, USAGE, {"prompt_tokens": -1}]),
+)  # fmt: skip
+def test_a_usual_answer_counts_as_its_events_do(choices, usage):
+    def counted(events):
+        tally = Tally()
+        tally.see(events)
+        return [getattr(tally, name) for name in Tally.__slots__]
+
+    body = {"id": "c1", "choices": choices, "usage": usage}
+    assert counted(whole(body)[1]) == counted(read_whole(body, choices))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tollway.core import sse
 from tollway.core.dialects import repeats
 from tollway.core.dialects.openai_chat.usage import read_told
 from tollway.core.errors import GatewayError, openai_envelope
-from tollway.core.exchange import Counted, Event, Failed, Finished, FinishReason, Grew, Started
+from tollway.core.exchange import Answered, Counted, Event, Failed, Finished, FinishReason, Grew, Started
 from tollway.core.json import decode, encode
 from tollway.core.relay import BadAnswer, Fed, Receipt
 
@@ -331,7 +331,13 @@ class NativeWhole:
         if type(choices) is not list or not choices:
             raise BadAnswer("the answer has no choices")
         self._answer = answer
-        return Fed(b"", _read(answer, choices))
+        usage = answer.get("usage")
+        if len(choices) == 1 and type(usage) is dict:
+            size, reason = _read_choice(choices[0])
+            if size and type(reason) is str:
+                # Most answers: what `read_whole` says, at once.
+                return Fed(b"", [Answered(size, _REASONS.get(reason, "other"), read_told(answer))])
+        return Fed(b"", read_whole(answer, choices))
 
     def close(self, receipt: Receipt) -> bytes:
         answer = self._answer
@@ -354,21 +360,25 @@ _CONTENT_FIELDS: Final = frozenset(
 )
 
 
-def _read(answer: dict[str, Any], choices: list[Any]) -> list[Event]:
+def read_whole(answer: dict[str, Any], choices: list[Any]) -> list[Event]:
     """The events that a whole answer stands for. Raises BadAnswer."""
     events: list[Event] = [Started(str(answer.get("id") or ""), str(answer.get("model") or ""))]
     for choice in choices:
-        if type(choice) is not dict or type(message := choice.get("message")) is not dict:
-            raise BadAnswer("a choice has no message")
-        size = _message_size(message)
+        size, reason = _read_choice(choice)
         if size:
             events.append(Grew(size))
-        reason = choice.get("finish_reason")
         if type(reason) is str:
             events.append(Finished(_REASONS.get(reason, "other"), reason))
     if type(answer.get("usage")) is dict:
         events.append(Counted(read_told(answer)))
     return events
+
+
+def _read_choice(choice: object) -> tuple[int, object]:
+    """How much a choice of a whole answer says, and why it ended. Raises BadAnswer."""
+    if type(choice) is not dict or type(message := choice.get("message")) is not dict:
+        raise BadAnswer("a choice has no message")
+    return _message_size(message), choice.get("finish_reason")
 
 
 def _message_size(message: dict[str, Any]) -> int:
