@@ -248,10 +248,12 @@ async def attempt_on(
     gate: Gate, call: Call, candidate: Candidate, output_cap: int | None, *, prepare: Prepare | None = None
 ) -> Attempt | Fault:
     """One attempt: it, if it opened, with a record of it if it did not."""
-    at_once = _at_home(gate, call, candidate, output_cap) if prepare is None else None
-    attempt = at_once or await _made(gate, call, candidate, output_cap, prepare or translate.prepare)
-    if isinstance(attempt, Fault):
-        return attempt
+    attempt = _at_home(gate, call, candidate, output_cap) if prepare is None else None
+    if attempt is None:
+        found = await _made(gate, call, candidate, output_cap, prepare or translate.prepare)
+        if isinstance(found, Fault):
+            return found
+        attempt = found
     # One coroutine from here to the transport: each that lies between is run through whenever something arrives.
     try:
         upstream = attempt.prepared.request(call, attempt.endpoint, candidate.route.upstream_model)
@@ -274,12 +276,8 @@ async def attempt_on(
             fault = _begin(attempt, waiting, arrived_at)
         else:
             fault = await _refusal(call, attempt)
-    except UpstreamFault as error:
-        # Its words name hosts and addresses, which are the operator's business and not the caller's.
-        log.info("%s: attempt %d on %s failed: %s", call.id, attempt.n, candidate.channel.name, error)
-        fault = Fault(error.kind, now_ms(), attempt.status)
-    except BadAnswer as error:
-        fault = Fault("bad_body", now_ms(), message=str(error))
+    except (UpstreamFault, BadAnswer) as error:
+        fault = _fault(call, attempt, error)
     except BaseException:
         _cut(gate, call, attempt)
         raise
@@ -324,6 +322,15 @@ def _ready(gate: Gate, call: Call, candidate: Candidate, endpoint: Endpoint, pre
     if len(call.model.routes) > 1 and candidate.channel.dialect == call.request.native:
         attempt.watch = Watch(gate.makers, endpoint.scope)
     return attempt
+
+
+def _fault(call: Call, attempt: Attempt, error: UpstreamFault | BadAnswer) -> Fault:
+    if isinstance(error, BadAnswer):
+        return Fault("bad_body", now_ms(), message=str(error))
+    # Its words name hosts and addresses, which are the operator's business and not the caller's.
+    name = attempt.candidate.channel.name
+    log.info("%s: attempt %d on %s failed: %s", call.id, attempt.n, name, error)
+    return Fault(error.kind, now_ms(), attempt.status)
 
 
 async def _refusal(call: Call, attempt: Attempt) -> Fault:
