@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+from functools import partial
 
 import pytest
 from msgspec.structs import replace
 from tests.support.servers import Peer, eventually, whole
 from tests.support.till import END, SSE, WHOLE, Ear, event, till
 
+from tollway.core.billing.pricing import cost, estimate
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Loss
 from tollway.flows import attempts, text, translate
 from tollway.flows.admit import COMPARED_MAX, find_model, stranger
 from tollway.flows.count import count
+from tollway.store import calls
+from tollway.store.base import AttemptRecord, CallRecord
 from tollway.upstream.transport import UpstreamFault, UpstreamRequest
 
 MOMENTS = 60
@@ -265,3 +269,59 @@ async def test_who_names_unknown_models_does_not_hold_up_others(tmp_path):
 )
 def test_strangers_are_told_apart_by_what_they_cannot_change(one, other, same):
     assert (stranger(one, 1).id == stranger(other, 2).id) is same
+
+
+async def test_what_is_known_of_a_call_is_recorded_under_its_own_name(tmp_path):
+    # The records are made by position: each field has a value here that no other has.
+    async with till(tmp_path, answering) as found:
+        call = await found.call()
+        call.ip, call.user_agent = "10.1.2.3", "a client"
+        await text.answer(found.gate, call, found.asked(), Ear())
+        record = await found.admin.store.read(partial(calls.by_id, call_id=call.id))
+        [attempt] = await found.admin.store.read(partial(calls.attempts, call_id=call.id))
+        price, key = call.model.price, call.key
+        [channel_id] = [one.channel_id for one in call.model.routes]
+        assert record == CallRecord(
+            id=call.id,
+            account_id=key.account_id,
+            project_id=key.project_id,
+            key_id=key.id,
+            model="m",
+            channel_id=channel_id,
+            upstream_model="m",
+            dialect="openai_chat",
+            route="/v1/chat/completions",
+            stream=False,
+            status=200,
+            outcome="ok",
+            error_code=None,
+            flags=(),
+            usage={"input": 7, "output": 5},
+            price_version=price.version,
+            held=estimate(call.request.input_bound, 50, 1, call.model, None).amount,
+            charged=cost({"input": 7, "output": 5}, price.rates),
+            absorbed=0,
+            cost=None,
+            created_at=call.created_at,
+            first_token_at=record.first_token_at,
+            finished_at=record.finished_at,
+            ip="10.1.2.3",
+            user_agent="a client",
+            discount=0,
+        )
+        assert attempt == AttemptRecord(
+            call_id=call.id,
+            n=1,
+            channel_id=channel_id,
+            upstream_model="m",
+            status=200,
+            error=None,
+            latency_ms=record.finished_at - attempt.created_at,
+            first_byte_ms=attempt.first_byte_ms,
+            cost=None,
+            created_at=attempt.created_at,
+            dropped=(),
+        )
+        times = (call.created_at, attempt.created_at, record.first_token_at, record.finished_at)
+        assert sorted(times) == list(times)
+        assert 0 <= attempt.first_byte_ms <= attempt.latency_ms
