@@ -29,6 +29,7 @@ from tollway.core.errors import GatewayError, Limit
 WINDOW_MS: Final = 60_000
 KEPT_MS: Final = 2 * WINDOW_MS
 """How long what was taken may count: the rest of its own minute, and the whole of the next."""
+_BACK: Final = -WINDOW_MS
 REQUESTS: Final = "requests"
 TOKENS: Final = "tokens"
 CONCURRENCY_RETRY_MS: Final = 1000
@@ -127,7 +128,7 @@ def verdicts(state: State, key: Key, tokens: int, now: int) -> tuple[Verdict, ..
 def reset(before: int, current: int, elapsed: int) -> int:
     """Milliseconds until nothing counts any more if nothing else is taken: `wait` for the whole of any limit."""
     if current:
-        return KEPT_MS - elapsed + -WINDOW_MS // current
+        return KEPT_MS - elapsed + _BACK // current
     return max(0, _until(before, 0) - elapsed)
 
 
@@ -193,7 +194,26 @@ def crowded(key: Key, in_flight: int, limit: int) -> GatewayError:
 
 def rate_headers(state: State, key: Key, now: int) -> bytes:
     """OpenAI's rate limit headers as a block of `name: value` lines, each ended by CRLF; `state` is after the take."""
-    elapsed, block = now - state.start, b""
+    elapsed, rpm, tpm = now - state.start, key.rpm, key.tpm
+    requests, tokens = state.requests, state.tokens
+    if rpm is None or tpm is None or not requests or not tokens:
+        return _headers_apart(state, key, elapsed)
+    # What `_lines` says of each window, spelled out for a key that limits both: most keys with limits do.
+    left, turn = WINDOW_MS - 1 - elapsed, KEPT_MS - elapsed
+    gone = state.requests_before * left // WINDOW_MS + requests
+    tokens_gone = state.tokens_before * left // WINDOW_MS + tokens
+    return _BOTH_LINES % (
+        rpm,
+        rpm - gone if rpm > gone else 0,
+        go_duration(turn + _BACK // requests),
+        tpm,
+        tpm - tokens_gone if tpm > tokens_gone else 0,
+        go_duration(turn + _BACK // tokens),
+    )
+
+
+def _headers_apart(state: State, key: Key, elapsed: int) -> bytes:
+    block = b""
     if key.rpm is not None:
         block = _lines(_REQUEST_LINES, key.rpm, state.requests_before, state.requests, elapsed)
     if key.tpm is not None:
@@ -202,10 +222,8 @@ def rate_headers(state: State, key: Key, now: int) -> bytes:
 
 
 def _lines(form: bytes, limit: int, before: int, current: int, elapsed: int) -> bytes:
-    # `used` and `reset`, spelled out once more.
-    gone = before * (WINDOW_MS - 1 - elapsed) // WINDOW_MS + current
-    free_in = KEPT_MS - elapsed + -WINDOW_MS // current if current else reset(before, 0, elapsed)
-    return form % (limit, limit - gone if limit > gone else 0, go_duration(free_in))
+    free = max(limit - used(before, current, elapsed), 0)
+    return form % (limit, free, go_duration(reset(before, current, elapsed)))
 
 
 def _form(name: str) -> bytes:
@@ -215,6 +233,7 @@ def _form(name: str) -> bytes:
 
 _REQUEST_LINES: Final = _form(REQUESTS)
 _TOKEN_LINES: Final = _form(TOKENS)
+_BOTH_LINES: Final = _REQUEST_LINES + _TOKEN_LINES
 
 
 def refusal_headers(error: GatewayError, now: int) -> list[tuple[bytes, bytes]]:
@@ -232,18 +251,18 @@ def refusal_headers(error: GatewayError, now: int) -> list[tuple[bytes, bytes]]:
 
 def go_duration(ms: int) -> bytes:
     """Milliseconds as Go writes a duration, which is how OpenAI writes them: 6m0s, 1.5s, 120ms, 0s."""
+    if 1000 <= ms <= KEPT_MS:
+        return _WHOLE[ms // 1000] + _FRACTIONS[ms % 1000]
     if ms < 1000:
         return b"%dms" % ms if ms else b"0s"
-    seconds = ms // 1000
-    return (_WHOLE[seconds] if seconds < _WHOLE_MAX else _whole(seconds)) + _FRACTIONS[ms % 1000]
+    return _whole(ms // 1000) + _FRACTIONS[ms % 1000]
 
 
 def _whole(seconds: int) -> bytes:
     return b"%dm%d" % divmod(seconds, 60) if seconds >= 60 else b"%d" % seconds
 
 
-_WHOLE_MAX: Final = KEPT_MS // 1000 + 1
-_WHOLE: Final = tuple([_whole(seconds) for seconds in range(_WHOLE_MAX)])
+_WHOLE: Final = tuple([_whole(seconds) for seconds in range(KEPT_MS // 1000 + 1)])
 """How a duration begins, by its seconds; two minutes are the longest a window takes to be free."""
 _FRACTIONS: Final = (b"s", *[(b".%03d" % ms).rstrip(b"0") + b"s" for ms in range(1, 1000)])
 """How it ends, by its milliseconds."""
