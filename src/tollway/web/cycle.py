@@ -219,17 +219,25 @@ class Cycle:
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         if self.started or self.complete:
             self.check_start()
+        size = len(body)
+        if size > JOIN_MAX or status in BODILESS or self.scope["method"] == "HEAD":
+            self._respond_apart(status, headers, body)
+            return
+        head = self.head(status, headers, b"content-length: %d\r\n" % size, body)
+        self.started = True
+        if not self.gone:
+            self._transport.write(head)
+        self.finish()
+
+    def _respond_apart(self, status: int, headers: bytes, body: bytes) -> None:
+        """The same where the body is large, or must not be sent."""
         line = b"" if status in BODILESS else b"content-length: %d\r\n" % len(body)
         if not line or self.scope["method"] == "HEAD":
             body = b""
-        joined = len(body) <= JOIN_MAX
-        head = self.head(status, headers, line, body if joined else b"")
+        head = self.head(status, headers, line)
         self.started = True
         if not self.gone:
-            if joined:
-                self._transport.write(head)
-            else:
-                self._transport.writelines((head, body))
+            self._transport.writelines((head, body))
         self.finish()
 
     def start(self, status: int, headers: bytes) -> None:
@@ -321,7 +329,8 @@ class Cycle:
         """The response is whole."""
         self.complete = True
         self._framing = "nothing"
-        self._close_body()
+        if self._body is not None:
+            self._body.close()
         if not self.gone:
             self._link.finished(self)
 

@@ -144,6 +144,24 @@ class Intake(HttpToolsProtocol):
 
     def _take_known(self, recall: Recall, data: bytes) -> bool:
         """Take a request whose head came before, if that is all that `data` holds."""
+        came = recall.whole(data)
+        if came is None or len(came) > READ_AHEAD:
+            return self._take_begun(recall, data)
+        size = len(came)
+        try:
+            self._check_room(recall.path, size)
+        except GatewayError as error:
+            self.refuse(error)
+            return True
+        self._learn_left = _LEARN_MAX
+        keep_alive = not self.shared.draining
+        self.deaf = not keep_alive
+        scope = recall.shared if self._shares_scopes else recall.scope(b"%d" % size)
+        self.accept(Cycle(self, scope, None, keep_alive, came))
+        return True
+
+    def _take_begun(self, recall: Recall, data: bytes) -> bool:
+        """The same for a request whose body is large or not all here, or whose length is written oddly."""
         found = recall.match(data)
         if found is None:
             return False
@@ -159,13 +177,8 @@ class Intake(HttpToolsProtocol):
             return True
         self._learn_left = _LEARN_MAX
         scope = recall.shared if self._shares_scopes else recall.scope(digits)
-        keep_alive = not self.shared.draining
-        if size == length <= READ_AHEAD:
-            self.deaf = not keep_alive
-            self.accept(Cycle(self, scope, None, keep_alive, data[start:]))
-            return True
         body = Body(self, length, self.limits.body_max, False)
-        self.incoming = cycle = Cycle(self, scope, body, keep_alive)
+        self.incoming = cycle = Cycle(self, scope, body, not self.shared.draining)
         self.accept(cycle)
         if size:
             body.feed(data[start:])

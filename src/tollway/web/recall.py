@@ -40,6 +40,18 @@ class Recall:
         self._suffix_size = len(self._suffix)
         self._length_index = next(at for at, (name, _) in enumerate(scope["headers"]) if name == _LENGTH_NAME)
 
+    def whole(self, data: bytes) -> bytes | None:
+        """The body of the request that `data` is, from its first byte to its last; None where it is not, or `match` must tell.
+
+        A length may be written in more forms than the one that nearly all clients write.
+        """
+        at = self._digits_at
+        end = data.find(b"\r", at, at + _DIGITS_MAX + 1)
+        if end < 0 or not data.startswith(self._prefix) or not data.startswith(self._suffix, end):
+            return None
+        body = data[end + self._suffix_size :]
+        return body if data[at:end] == b"%d" % len(body) else None
+
     def match(self, data: bytes) -> tuple[int, bytes] | None:
         """Whether `data` begins with this head: where its body begins, and the digits of its length."""
         if not data.startswith(self._prefix):

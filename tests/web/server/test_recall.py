@@ -47,13 +47,29 @@ def test_a_length_that_is_not_plain_is_for_the_parser(length):
     assert learnt(HEAD % b"2").match(HEAD % length) is None
 
 
+@given(
+    st.binary(max_size=12), st.sampled_from([b"%d", b"0%d", b" %d", b"%d0", b"%d "]), st.binary(max_size=3)
+)
+def test_what_is_whole_is_what_would_be_matched(body, form, more):
+    recall, digits = learnt(HEAD % b"2"), form % len(body)
+    head = HEAD % digits
+    found, whole = recall.match(head + body + more), recall.whole(head + body + more)
+    if whole is None:
+        assert found is None or more or digits != b"%d" % len(body)
+    else:
+        assert found is not None
+        assert found == (len(head), digits)
+        assert (int(digits), whole) == (len(body + more), body + more)
+
+
 def test_no_other_head_is_taken_for_it():
     recall, head = learnt(HEAD % b"2"), HEAD % b"2"
     at_length = head.index(b"2\r\n")
     for at in range(len(head)):
-        assert recall.match(head[:at]) is None
+        assert recall.match(head[:at]) is recall.whole(head[:at]) is None
         if at != at_length:
-            assert recall.match(head[:at] + bytes([head[at] ^ 1]) + head[at + 1 :]) is None
+            other = head[:at] + bytes([head[at] ^ 1]) + head[at + 1 :] + b"{}"
+            assert recall.match(other) is recall.whole(other) is None
         assert recall.match(head[:at] + b"x" + head[at:]) is None
 
 
