@@ -67,7 +67,7 @@ def begin(connection: Connection, method: str = "POST") -> Answer:
         origin=Origin("http", "h", 80), method=method, target="/", headers=(), body=b"", deadlines=PROMPT
     )
     now = asyncio.get_running_loop().time()
-    return connection.begin(request, b"POST / HTTP/1.1\r\n\r\n", now + PROMPT.total)
+    return connection.begin(request, b"POST / HTTP/1.1\r\n\r\n", now, now + PROMPT.total)
 
 
 async def hear(

@@ -53,7 +53,8 @@ class Client:
         connection = pool.take(now) if request.replayable else None
         if connection is None:
             connection = await self._connection(pool, request, total_at, fresh=not request.replayable)
-        answer = connection.begin(request, head, total_at)
+            now = pool.now()
+        answer = connection.begin(request, head, now, total_at)
         try:
             # Not `answer.head()`: a coroutine in between would be made, and run through, for each request.
             while not answer.status:
@@ -84,11 +85,12 @@ class Client:
 
     async def _send_again(self, request: UpstreamRequest, head: bytes, total_at: float) -> Answer:
         """Once more, on a connection that cannot be stale. The first writing may have been seen."""
+        pool = self._pool(request.origin)
         try:
-            connection = await self._connection(self._pool(request.origin), request, total_at, fresh=True)
+            connection = await self._connection(pool, request, total_at, fresh=True)
         except UpstreamFault as fault:
             raise UpstreamFault(fault.kind, fault.message, sent=True) from fault
-        answer = connection.begin(request, head, total_at)
+        answer = connection.begin(request, head, pool.now(), total_at)
         await answer.head()
         return answer
 

@@ -150,8 +150,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return now < self._kept_until and transport is not None and not (self._gone or transport.is_closing())
 
-    def begin(self, request: UpstreamRequest, head: bytes, total_at: float) -> Answer:
-        """Write the request; the answer fills as the response arrives. `total_at` is loop time."""
+    def begin(self, request: UpstreamRequest, head: bytes, now: float, total_at: float) -> Answer:
+        """Write the request; the answer fills as the response arrives. `now` and `total_at` are loop times."""
         transport = self._transport
         assert transport is not None
         answer = self._answer = Answer(self, self._loop, self._parts)
@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         # The answer to HEAD may tell the length of a body that does not follow.
         self._known = self._home.heads.known if method != "HEAD" else None
         self._total_at = total_at
-        self._wrote_at = now = self._now()
+        self._wrote_at = now
         body = request.body
         if len(body) <= WRITE_SLICE:
             transport.write(head + body)
