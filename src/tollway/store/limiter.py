@@ -18,9 +18,8 @@ from tollway.core.access.limits import (
     KEPT_MS,
     correct,
     crowded,
-    rate_headers,
     refused,
-    take,
+    take_told,
     turned,
     verdicts,
 )
@@ -134,12 +133,12 @@ class MemoryLimiter:
             standing.in_flight = in_flight + 1
             return Taken(standing, key_id, b"", 0, 0, False)
         reserved = tokens if tpm is None or tokens < tpm else tpm
-        state = take(standing.state, key, reserved, now)
-        if state is None:
+        told = take_told(standing.state, key, reserved, now)
+        if told is None:
             raise _refused(standing, key, tokens, now)
-        standing.state = state
+        standing.state, headers = told
         standing.in_flight = in_flight + 1
-        return Taken(standing, key_id, rate_headers(state, key, now), state.start, reserved, True)
+        return Taken(standing, key_id, headers, told[0].start, reserved, True)
 
     def give_back_now(self, taken: Taken, actual_tokens: int | None, now: int) -> None:
         """Give back at once."""

@@ -20,6 +20,7 @@ from tollway.core.access.limits import (
     refused,
     reset,
     take,
+    take_told,
     turned,
     used,
     verdicts,
@@ -221,6 +222,20 @@ def test_headers_tell_what_the_verdicts_do(state, rpm, tpm, elapsed) -> None:
         ]:
             expected += f"x-ratelimit-{what}-{one.name}: {value}\r\n".encode()
     assert rate_headers(state, key, NOW + elapsed) == expected
+
+
+@given(
+    st.builds(State, st.just(NOW), COUNTS, COUNTS, COUNTS, COUNTS),
+    st.none() | st.integers(1, 3 * 10**6),
+    st.none() | st.integers(1, 3 * 10**6),
+    st.integers(0, 10**6),
+    st.integers(-1, 3 * MINUTE),
+)
+def test_what_is_told_with_a_take_is_what_both_say(state, rpm, tpm, tokens, elapsed) -> None:
+    key, now = limited(rpm, tpm), NOW + elapsed
+    taken = take(state, key, tokens, now)
+    expected = None if taken is None else (taken, rate_headers(taken, key, now))
+    assert take_told(state, key, tokens, now) == expected
 
 
 @pytest.mark.parametrize(

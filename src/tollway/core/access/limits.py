@@ -87,6 +87,33 @@ def take(state: State, key: Key, tokens: int, now: int) -> State | None:
     return State(state.start, state.requests_before, state.tokens_before, requests, tokens)
 
 
+def take_told(state: State, key: Key, tokens: int, now: int) -> tuple[State, bytes] | None:
+    """The state after `take`, and its `rate_headers`; None if a window has no room."""
+    rpm, tpm = key.rpm, key.tpm
+    if rpm is None or tpm is None or tokens < 1:
+        taken = take(state, key, tokens, now)
+        return None if taken is None else (taken, rate_headers(taken, key, now))
+    # Both at once for a key that limits both, as most do that have limits: what is asked for is what is told.
+    elapsed = now - state.start
+    if not 0 <= elapsed < WINDOW_MS:
+        state = turned(state, now)
+        elapsed = now - state.start
+    left = WINDOW_MS - 1 - elapsed
+    requests_before, tokens_before = state.requests_before, state.tokens_before
+    requests, tokens = state.requests + 1, state.tokens + tokens
+    requests_free = rpm - requests_before * left // WINDOW_MS - requests
+    tokens_free = tpm - tokens_before * left // WINDOW_MS - tokens
+    if requests_free < 0 or tokens_free < 0:
+        return None
+    until = KEPT_MS - elapsed
+    reset_requests, reset_tokens = (
+        go_duration(until + _BACK // requests),
+        go_duration(until + _BACK // tokens),
+    )
+    told = _BOTH_LINES % (rpm, requests_free, reset_requests, tpm, tokens_free, reset_tokens)
+    return State(state.start, requests_before, tokens_before, requests, tokens), told
+
+
 def turned(state: State, now: int) -> State:
     """The state as it stands at `now`: minutes that have passed are turned over or forgotten."""
     elapsed = now - state.start
@@ -194,26 +221,7 @@ def crowded(key: Key, in_flight: int, limit: int) -> GatewayError:
 
 def rate_headers(state: State, key: Key, now: int) -> bytes:
     """OpenAI's rate limit headers as a block of `name: value` lines, each ended by CRLF; `state` is after the take."""
-    elapsed, rpm, tpm = now - state.start, key.rpm, key.tpm
-    requests, tokens = state.requests, state.tokens
-    if rpm is None or tpm is None or not requests or not tokens:
-        return _headers_apart(state, key, elapsed)
-    # What `_lines` says of each window, spelled out for a key that limits both: most keys with limits do.
-    left, turn = WINDOW_MS - 1 - elapsed, KEPT_MS - elapsed
-    gone = state.requests_before * left // WINDOW_MS + requests
-    tokens_gone = state.tokens_before * left // WINDOW_MS + tokens
-    return _BOTH_LINES % (
-        rpm,
-        rpm - gone if rpm > gone else 0,
-        go_duration(turn + _BACK // requests),
-        tpm,
-        tpm - tokens_gone if tpm > tokens_gone else 0,
-        go_duration(turn + _BACK // tokens),
-    )
-
-
-def _headers_apart(state: State, key: Key, elapsed: int) -> bytes:
-    block = b""
+    elapsed, block = now - state.start, b""
     if key.rpm is not None:
         block = _lines(_REQUEST_LINES, key.rpm, state.requests_before, state.requests, elapsed)
     if key.tpm is not None:
