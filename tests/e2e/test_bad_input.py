@@ -147,6 +147,19 @@ async def test_every_bad_body_is_a_400_that_reaches_nobody(gateway):
     assert not wrong
 
 
+@pytest.mark.usefixtures("untouched")
+async def test_a_bad_body_behind_a_repeated_head_is_refused_in_the_same_words(gateway):
+    def said(answer):
+        return answer.status, {**answer.json()["error"], "request_id": ""}
+
+    small = [payload for payload in BODIES.values() if len(payload) < 60_000]
+    async with raw_http.connect(gateway.port) as client:
+        for payload in small:
+            data = http(gateway.key, payload)
+            await client.send(data)
+            assert said(await client.response()) == said(await send(gateway, data))
+
+
 async def test_b16_an_escaped_nul_passes(gateway):
     answer = await send(gateway, http(gateway.key, user("a\u0000b")))
     assert answer.status == 200
