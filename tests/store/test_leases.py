@@ -21,7 +21,7 @@ from tests.support.ledger import (
 )
 
 from tollway.config import Settings
-from tollway.store import wallets
+from tollway.store import alerts, wallets
 from tollway.store.base import Balance, IllegalOperation, InsufficientFunds, Store, Transfer
 from tollway.store.factory import open_store
 from tollway.store.leases import FEWEST, HOT_HOLDS, SHARE, Leases
@@ -163,6 +163,21 @@ async def test_a_hold_that_needs_it_gets_the_lease(store: Store) -> None:
     await ledger.close()
     assert await balance_of(store, wallet) == Balance(RICH, 30, 0)
     await books_balance(store)
+
+
+async def test_what_is_kept_in_a_lease_makes_no_balance_low(store: Store) -> None:
+    ledger, wallet = Leases(store.ledger), await wallet_of(store, RICH)
+    await busy(store, ledger, wallet)
+
+    async def look(below: int) -> list[str]:
+        await store.write(lambda conn: alerts.watch(conn, wallet, below))
+        found = await store.write(lambda conn: alerts.look(conn, below))
+        return [one.kind for one in found if one.details["below"] == below]
+
+    assert (await balance_of(store, wallet)).available < RICH - 1
+    assert await look(RICH - 1) == []
+    assert await look(RICH + 1) == ["balance.low"]
+    await ledger.close()
 
 
 async def test_a_transfer_that_needs_it_gets_the_lease(store: Store) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, insert, select, text, update
 
 from tollway.core import json
-from tollway.store import schema
+from tollway.store import schema, wallets
 from tollway.store.insert import insert_once
 
 LOW = schema.low_balance
@@ -68,6 +68,8 @@ def look(conn: Connection, now: int) -> list[Event]:
     made = []
     for row in rows:
         low = row.available < row.below
+        if low and (shown := wallets.balance(conn, row.wallet)) is not None and shown.available >= row.below:
+            continue  # What it lacks is kept ready for its calls in a lease.
         conn.execute(update(LOW).where(LOW.c.wallet == row.wallet).values(since=now if low else None))
         kind = "balance.low" if low else "balance.restored"
         event = Event(
