@@ -166,7 +166,9 @@ class Quota:
             return 0
         if asked.name == "pwrite64":
             _, _, count, offset, *_ = asked.args
-            growth = offset + count - _blocks(Path(asked.path))
+            # Not by its blocks: those of a file in many pieces include the list of the pieces, and a write
+            # that only fills them up would never be found to need one more.
+            growth = _rounded(offset + count) - _rounded(_size(Path(asked.path)))
             if growth <= 0 or self.used() + growth <= self.limit:
                 return 0
         self.failed += 1
@@ -174,7 +176,19 @@ class Quota:
 
 
 def _blocks(path: Path) -> int:
+    return _about(path, lambda found: found.st_blocks * 512)
+
+
+def _size(path: Path) -> int:
+    return _about(path, lambda found: found.st_size)
+
+
+def _about(path: Path, asked: Callable[[os.stat_result], int]) -> int:
     try:
-        return path.stat().st_blocks * 512
+        return asked(path.stat())
     except FileNotFoundError:
         return 0
+
+
+def _rounded(size: int, block: int = 4096) -> int:
+    return -(-size // block) * block
