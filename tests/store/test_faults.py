@@ -84,6 +84,12 @@ def test_a_killed_process_with_leases_loses_no_settlement_and_leaves_none_held(
 # -- SQLite that cannot commit ------------------------------------------------------------------------
 
 
+@pytest.fixture(params=[0.0, 1e9], ids=["by the thread", "on the loop"])
+def committed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where plain batches are committed."""
+    monkeypatch.setattr(writer, "QUICK_SECONDS", request.param)
+
+
 @contextmanager
 def locked(settings: Settings) -> Any:
     """Another program holds the write lock."""
@@ -107,6 +113,7 @@ def full(settings: Settings) -> Any:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.usefixtures("committed")
 @pytest.mark.parametrize("trouble", [locked, full])
 async def test_while_sqlite_cannot_commit_holds_fail_closed_and_settlements_wait(
     trouble: Any, tmp_path: Path
@@ -176,6 +183,7 @@ class Flaky:
         return self._conn.execute(sql, *values)
 
 
+@pytest.mark.usefixtures("committed")
 @pytest.mark.parametrize("after", [False, True], ids=["not done", "done"])
 async def test_an_ambiguous_commit_on_sqlite_is_resolved_before_anyone_hears(
     after: bool, tmp_path: Path

@@ -21,6 +21,7 @@ from tollway.config import Settings
 from tollway.store.base import LedgerUnavailable, Store
 from tollway.store.factory import open_store
 from tollway.store.leases import Leases
+from tollway.store.sqlite import writer
 
 WORKERS = 8
 ACKS = 150
@@ -59,6 +60,8 @@ def one_round(database: str, wallet: int, *, leased: bool = False) -> list[str]:
     if child == 0:
         os.close(reading)
         random.seed()
+        # Half of them commit on the event loop whenever they can, the others never.
+        writer.QUICK_SECONDS = random.choice([0.0, 1e9])
         asyncio.run(work(database, wallet, writing, leased=leased))
         os._exit(1)
     os.close(writing)

@@ -1,7 +1,7 @@
 """Connections to the SQLite file: the one that writes, those that only read, and SQLAlchemy over both.
 
 SQLite before 3.51.3 can corrupt a database in WAL mode when two connections write or checkpoint
-at the same time, so exactly one connection ever does either, and it lives on one thread.
+at the same time, so exactly one connection ever does either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from sqlalchemy.pool import QueuePool, StaticPool
 BUSY_MS: Final = 500
 """How long a write waits for another program's lock before it counts as failed."""
 READERS: Final = 4
+LOG_PAGES: Final = 4000
+"""Pages of 16 MiB of log are written back at once: the busiest of them many times changed."""
 
 # Binding NULL asks the adapters, and where none is known raises and drops two errors for each value; rows of calls
 # are full of them. This one gives None for None without running any Python.
@@ -43,10 +45,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
             "trusted_schema = OFF",
             "secure_delete = OFF",
             "cache_size = -16384",
-            # Pages of 16 MiB of log are written back at once: the busiest of them many times changed.
-            "wal_autocheckpoint = 4000",
         ):
             conn.execute(f"PRAGMA {pragma}")
+        write_back(conn, at=LOG_PAGES)
     except sqlite3.Error:
         conn.close()
         raise
@@ -56,6 +57,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def patience(conn: sqlite3.Connection, milliseconds: int) -> None:
     """How long statements wait for another program's lock: not at all on the event loop."""
     conn.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
+
+
+def write_back(conn: sqlite3.Connection, *, at: int) -> None:
+    """Let commits write the log back to the database when it has that many pages; 0 for never."""
+    conn.execute(f"PRAGMA wal_autocheckpoint = {int(at)}")
 
 
 def writing_engine(conn: sqlite3.Connection) -> Engine:

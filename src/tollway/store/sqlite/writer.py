@@ -4,10 +4,11 @@ There is no timer: while one batch commits the next one gathers. When the databa
 holds are refused and settlements are kept and tried again, because what they settle has happened.
 
 The event loop and a thread take turns with the connection. A plain batch is *staged* on the loop,
-where its few statements cost no change of threads and no fight for the interpreter's lock; only
-its COMMIT, which waits for the disk, is left to the thread. All that may take its time (changes,
-operations that need care, a database that fails or is locked) is done by the thread alone. Whose
-turn it is says `_busy`, which only the loop reads and writes.
+where its few statements cost no change of threads and no fight for the interpreter's lock; its
+COMMIT, which waits for the disk, is left to the thread, unless the disk has been so quick of late
+that changing threads would hold up the loop as long as the disk does. All that may take its time
+(changes, operations that need care, writing the log back, a database that fails or is locked) is
+done by the thread alone. Whose turn it is says `_busy`, which only the loop reads and writes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, Final
 
 import sqlalchemy.exc
@@ -29,12 +31,23 @@ from tollway.store import careful
 from tollway.store.base import HoldRequest, IllegalOperation, LedgerUnavailable
 from tollway.store.pending import BACKLOG_MAX, BATCH_MAX, OpenHolds, Pending, Void, resolve
 from tollway.store.sqlite import ledger
-from tollway.store.sqlite.connect import BUSY_MS, open_writer, patience, writing_engine
+from tollway.store.sqlite.connect import (
+    BUSY_MS,
+    LOG_PAGES,
+    open_writer,
+    patience,
+    write_back,
+    writing_engine,
+)
 
 RETRY_SECONDS: Final = 0.25
 REOPEN_AFTER: Final = 20
 LONG_SECONDS: Final = 0.75
 """How long a commit may take before nothing more is promised on the strength of those that will come after it."""
+QUICK_SECONDS: Final = 0.0005
+"""How long commits may take of late, on average, to be made on the event loop."""
+HERE_MAX: Final = 64
+"""How many commits in a row are made there, before the thread gets a turn to write the log back."""
 FAREWELL_TRIES: Final = 8
 """How often `close` tries to commit what is left."""
 
@@ -52,13 +65,31 @@ class Job:
 class Staged:
     """A batch whose transaction waits for its COMMIT. `plain`: those answered in it, if it succeeds."""
 
-    __slots__ = ("batch", "odd", "plain")
+    __slots__ = ("batch", "failed", "odd", "plain")
 
     def __init__(self, batch: list[Pending], plain: list[Pending], *, odd: bool) -> None:
         self.batch = batch
         self.plain = plain
         self.odd = odd
         """Whether some of the batch need care afterwards."""
+        self.failed = False
+        """Whether the COMMIT failed on the event loop."""
+
+
+class Pace:
+    """How long commits take of late. A new process believes nothing: its first ones are made by the thread."""
+
+    __slots__ = ("_mean",)
+
+    def __init__(self) -> None:
+        self._mean = 1.0
+
+    def took(self, seconds: float) -> None:
+        self._mean += (seconds - self._mean) / 8
+
+    @property
+    def quick(self) -> bool:
+        return self._mean < QUICK_SECONDS
 
 
 class Writer:
@@ -78,6 +109,11 @@ class Writer:
         self._failures = 0
         self._since = 0.0
         """When the thread was last given its turn."""
+        self._pace = Pace()
+        self._here = 0
+        """Commits made on the event loop since the thread's last turn."""
+        self._gathered = self._lately = 0
+        """Ledger operations that waited at the last turn, and those of the last batch."""
         self._known = OpenHolds()
         self._conn: sqlite3.Connection | None = None
         self._engine: Engine | None = None
@@ -132,16 +168,32 @@ class Writer:
         self._called = False
         if self._busy:
             return
+        if self._gathers():
+            self._call()
+            return
         batch, jobs = self._outbox, self._jobs
         self._outbox, self._jobs = batch[BATCH_MAX:], []
         del batch[BATCH_MAX:]
         if batch or jobs or (self._backlog and not self._closing):
             self._busy = True
             self._since = self._loop.time()
-            self._inbox.put(self._stage(batch, jobs) or (batch, jobs))
+            staged = self._stage(batch, jobs)
+            if staged is not None and self._committed_here(staged):
+                self._done(batch, retry=False)
+            else:
+                self._inbox.put(staged or (batch, jobs))
         elif self._closing:
             self._busy = True
             self._inbox.put(None)
+
+    def _gathers(self) -> bool:
+        """Whether to wait for another turn of the loop: as long as each brings more, unless callers come one by one."""
+        found = len(self._outbox)
+        if self._jobs or self._closing or found <= self._gathered or found == self._lately == 1:
+            self._gathered, self._lately = 0, found
+            return False
+        self._gathered = found
+        return found < BATCH_MAX
 
     def _stage(self, batch: list[Pending], jobs: list[Job]) -> Staged | None:
         """Stage a batch of plain operations; None if all is for the thread."""
@@ -160,6 +212,27 @@ class Writer:
             return None
         return Staged(batch, plain, odd=bool(odd))
 
+    def _committed_here(self, staged: Staged) -> bool:
+        """Commit a plain batch on the event loop, where commits are quick; otherwise it is for the thread."""
+        conn = self._conn
+        if conn is None or staged.odd or self._here == HERE_MAX or not self._pace.quick:
+            return False
+        try:
+            if not self._here:
+                write_back(conn, at=0)
+            self._here += 1
+            self._commit_now(conn)
+        except sqlite3.Error:
+            staged.failed = True
+            return False
+        self._known.learn(staged.batch)
+        return True
+
+    def _commit_now(self, conn: sqlite3.Connection) -> None:
+        started = perf_counter()
+        conn.execute("COMMIT")
+        self._pace.took(perf_counter() - started)
+
     def _done(self, answered: list[Pending], *, retry: bool) -> None:
         self._busy = False
         resolve(answered)
@@ -172,6 +245,7 @@ class Writer:
 
     def _run(self) -> None:
         while (item := self._inbox.get()) is not None:
+            self._take_over()
             if isinstance(item, Staged):
                 answered = self._commit_staged(item)
             else:
@@ -184,6 +258,13 @@ class Writer:
             self._loop_call(resolve, self._commit(self._backlog))
         self._give_up()
         self._disconnect(checkpoint=True)
+
+    def _take_over(self) -> None:
+        """Write the log back again, which the event loop does not wait for."""
+        if self._here and self._conn is not None:
+            with suppress(sqlite3.Error):
+                write_back(self._conn, at=LOG_PAGES)
+        self._here = 0
 
     def _work(self, batch: list[Pending], jobs: list[Job]) -> list[Pending]:
         """A batch from its beginning, then changes. Returns what has an answer now."""
@@ -204,8 +285,11 @@ class Writer:
         """The COMMIT of a staged batch, and what needs care after it. Returns what has an answer now."""
         try:
             assert self._conn is not None
-            self._conn.execute("COMMIT")
+            if not staged.failed:
+                self._commit_now(self._conn)
         except sqlite3.Error:
+            staged.failed = True
+        if staged.failed:
             self._failed(staged.plain)
             return self._commit(staged.batch)
         if staged.odd:
