@@ -64,11 +64,13 @@ channel that nearly always serves it. Two in a hundred calls fail. `spread`: any
 TABLES: Final = (
     f"""
     INSERT INTO call (id, account_id, project_id, key_id, model, channel_id, upstream_model, dialect, route, stream, status,
-      outcome, flags, usage, price_version, held, charged, absorbed, cost, created_at, finished_at, ip, user_agent)
+      outcome, flags, usage, price_version, held, charged, absorbed, cost, created_at, finished_at, ip, user_agent,
+      tried_at, tried_ms)
     {CALLS} SELECT id, printf('acc_%030d', a), printf('prj_%030d', p), printf('key_%030d', k), 'model-' || m,
       printf('ch_%030d', c), 'm', 'openai_chat', '/v1/chat/completions', 1, CASE WHEN bad THEN 502 ELSE 200 END,
       CASE WHEN bad THEN 'failed' ELSE 'ok' END, '[]', used, {VERSION}, 9000, owed, 0,
-      CASE WHEN c = 0 AND NOT bad THEN NULL WHEN bad THEN 0 ELSE owed / 2 END, at - 900, at, '127.0.0.1', 'bench/1' FROM made_call
+      CASE WHEN c = 0 AND NOT bad THEN NULL WHEN bad THEN 0 ELSE owed / 2 END, at - 900, at, '127.0.0.1', 'bench/1',
+      CASE WHEN NOT bad THEN at - 900 END, CASE WHEN NOT bad THEN 5 END FROM made_call
     """,
     f"""
     INSERT INTO hold (id, wallet, amount, state, settled, price_version, owner, expires_at, created_at, closed_at)
@@ -81,8 +83,7 @@ TABLES: Final = (
     """,
     f"""
     INSERT INTO attempt (call_id, n, channel_id, upstream_model, status, latency_ms, cost, created_at)
-    {CALLS} SELECT id, 1, printf('ch_%030d', c), 'm', CASE WHEN bad THEN 502 ELSE 200 END, 5,
-      CASE WHEN c = 0 AND NOT bad THEN NULL WHEN bad THEN 0 ELSE owed / 2 END, at - 900 FROM made_call
+    {CALLS} SELECT id, 1, printf('ch_%030d', c), 'm', 502, 5, 0, at - 900 FROM made_call WHERE bad
     """,
 )
 """What the gateway leaves of a call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.ledger import (
 )
 
 from tollway.core.billing.money import AMOUNT_MAX
+from tollway.store import calls
 from tollway.store.base import (
     Balance,
     IllegalOperation,
@@ -43,9 +45,6 @@ async def test_a_hold_reserves_and_a_settlement_charges_what_was_used(store: Sto
         store, "SELECT charged, absorbed, stream, flags, usage FROM call WHERE id = :i", i=request.id
     )
     assert calls == [(120, 0, 1, "[]", '{"output":120}')]
-    assert await rows_of(store, "SELECT n, latency_ms FROM attempt WHERE call_id = :i", i=request.id) == [
-        (1, 9)
-    ]
     await books_balance(store)
 
 
@@ -397,16 +396,36 @@ async def test_characters_from_outside_do_not_stop_a_settlement(store: Store, wo
     await books_balance(store)
 
 
-async def test_several_attempts_are_remembered_in_order(store: Store) -> None:
+ATTEMPTS = {
+    "none": ((), 0),
+    "one that went well": (({},), 0),
+    "one without a first byte": (({"first_byte_ms": None, "cost": 3},), 0),
+    "one that failed": (({"status": 503, "error": "status", "cost": None},), 1),
+    "one that said less": (({"dropped": ("seed: not known there",)},), 1),
+    "one cut after it began": (({"error": "reset"},), 1),
+    "one on another channel than the call's": (({"channel_id": "other"},), 1),
+    "one of another model": (({"upstream_model": "other"},), 1),
+    "one that cost something else": (({"cost": 4},), 1),
+    "one that is not the first": (({"n": 2},), 1),
+    "two": (({"status": 503, "error": "status"}, {"n": 2}), 2),
+    "three": (({"n": 1}, {"n": 2}, {"n": 3}), 3),
+}
+"""What is said of the attempts of a call, and how many rows of their own they have."""
+
+
+@pytest.mark.parametrize("amount", [5, 50], ids=["plain", "beyond its hold"])
+@pytest.mark.parametrize(("said", "rows"), ATTEMPTS.values(), ids=ATTEMPTS)
+async def test_attempts_are_remembered_as_they_were(
+    store: Store, said: tuple[dict[str, Any], ...], rows: int, amount: int
+) -> None:
     wallet = await wallet_of(store, 1000)
     request = hold_of(wallet, 10)
     await store.ledger.hold(request)
-    attempts = tuple(attempt_of(request.id, n) for n in (1, 2, 3))
+    attempts = tuple(attempt_of(request.id, **facts) for facts in said)
+    call = call_of(request.id, usage={"output": amount})
     await store.ledger.settle(
-        Settlement(hold_id=request.id, amount=5, reason="done", call=call_of(request.id), attempts=attempts)
+        Settlement(hold_id=request.id, amount=amount, reason="done", call=call, attempts=attempts)
     )
-    assert await rows_of(store, "SELECT n FROM attempt WHERE call_id = :i ORDER BY n", i=request.id) == [
-        (1,),
-        (2,),
-        (3,),
-    ]
+    assert await store.read(partial(calls.attempts, call_id=request.id)) == list(attempts)
+    count = await rows_of(store, "SELECT count(*) FROM attempt WHERE call_id = :i", i=request.id)
+    assert count == [(rows,)]

@@ -40,7 +40,7 @@ async def calls(store: Store, count: int, *, since: int = BEGIN) -> int:
         request = hold_of(wallet, 100, created_at=at)
         await store.ledger.hold(request)
         facts = {"account_id": owner, "key_id": f"key_{n % 3}", "created_at": at, "finished_at": at + 1000}
-        await store.ledger.settle(settlement_of(request.id, 10 + n, **facts))
+        await store.ledger.settle(settlement_of(request.id, 10 + n, tries=1 + n % 2, **facts))
     return wallet
 
 

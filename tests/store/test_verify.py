@@ -91,7 +91,10 @@ CORRUPTIONS = {
     "a seal written anew": ("UPDATE seal SET digest = previous WHERE n = 1", {"I11"}),
     "a seal gone": ("DELETE FROM seal WHERE n = 1", {"I11"}),
     "a seal over more than there was": ("UPDATE seal SET last_seq = last_seq + 1 WHERE n = 2", {"I11"}),
-    "an attempt's cost changed": ("UPDATE attempt SET cost = 4 WHERE call_id = '{closed}'", {"I12"}),
+    "an attempt's cost changed": (
+        "UPDATE attempt SET cost = 4 WHERE call_id = '{closed}' AND n = 2",
+        {"I12"},
+    ),
     "what deleted calls were charged lowered": (
         "UPDATE rollup SET charged = charged - 1 WHERE kept = 1 AND calls = 1",
         {"I13"},
@@ -119,7 +122,7 @@ async def world(store: Store) -> dict[str, object]:
     for name, held, charged in (("closed", 100, 60), ("over", 10, 15)):
         request = hold_of(wallet, held, budget=budget)
         await store.ledger.hold(request)
-        await store.ledger.settle(settlement_of(request.id, charged))
+        await store.ledger.settle(settlement_of(request.id, charged, tries=2))
         names[name] = request.id
     refund = Transfer(
         id=new_id(), kind="refund", wallet=wallet, amount=10, at=1, hold_id=str(names["closed"])

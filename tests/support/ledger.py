@@ -44,11 +44,12 @@ def call_of(hold_id: str, **facts: Any) -> CallRecord:
     return CallRecord(**{**values, **facts})
 
 
-def attempt_of(call_id: str, n: int = 1) -> AttemptRecord:
-    return AttemptRecord(
-        call_id=call_id, n=n, channel_id="ch", upstream_model="um", status=200, error=None,
-        latency_ms=9, first_byte_ms=4, cost=3, created_at=1000,
-    )  # fmt: skip
+def attempt_of(call_id: str, n: int = 1, **facts: Any) -> AttemptRecord:
+    values: dict[str, Any] = {
+        "channel_id": "ch", "upstream_model": "um", "status": 200, "error": None, "latency_ms": 9,
+        "first_byte_ms": 4, "cost": 3, "created_at": 1000,
+    }  # fmt: skip
+    return AttemptRecord(call_id=call_id, n=n, **{**values, **facts})
 
 
 def hold_of(wallet: int, amount: int, **facts: Any) -> HoldRequest:
@@ -62,11 +63,19 @@ def hold_of(wallet: int, amount: int, **facts: Any) -> HoldRequest:
     return HoldRequest(**{**values, "wallet": wallet, "amount": amount, **facts})
 
 
-def settlement_of(hold_id: str, amount: int | None, **facts: Any) -> Settlement:
-    # What is asked for is what the usage costs, at one micro-credit a token.
+def settlement_of(hold_id: str, amount: int | None, *, tries: int = 1, **facts: Any) -> Settlement:
+    """A settlement of a call that the last of its tries answered.
+
+    What is asked for is what the usage costs, at one micro-credit a token.
+    """
     call = call_of(hold_id, **{"usage": {"output": amount} if amount else {}, **facts})
+    failed = (attempt_of(hold_id, n, status=503, error="status", cost=None) for n in range(1, tries))
     return Settlement(
-        hold_id=hold_id, amount=amount, reason="done", call=call, attempts=(attempt_of(hold_id),)
+        hold_id=hold_id,
+        amount=amount,
+        reason="done",
+        call=call,
+        attempts=(*failed, attempt_of(hold_id, tries)),
     )
 
 

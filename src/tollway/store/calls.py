@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, tuple_
 
 from tollway.core import json
-from tollway.store import schema
+from tollway.store import records, schema
 from tollway.store.base import AttemptRecord, CallRecord
 
 
@@ -20,8 +20,29 @@ def by_id(conn: Connection, call_id: str) -> CallRecord | None:
 def attempts(conn: Connection, call_id: str) -> list[AttemptRecord]:
     """A call's attempts in their order."""
     table = schema.attempt
-    rows = conn.execute(select(table).where(table.c.call_id == call_id).order_by(table.c.n))
-    return [_attempt(row) for row in rows]
+    rows = conn.execute(select(table).where(table.c.call_id == call_id).order_by(table.c.n)).all()
+    return [_attempt(row) for row in rows] or _within(conn, call_id)
+
+
+def _within(conn: Connection, call_id: str) -> list[AttemptRecord]:
+    """The attempt that is kept in its call's row, see `records.settled_rows`."""
+    table = schema.call
+    row = conn.execute(select(table).where(table.c.id == call_id, table.c.tried_at.is_not(None))).first()
+    if row is None:
+        return []
+    only = AttemptRecord(
+        call_id=row.id,
+        n=1,
+        channel_id=row.channel_id,
+        upstream_model=row.upstream_model,
+        status=records.WENT_WELL,
+        error=None,
+        latency_ms=row.tried_ms,
+        first_byte_ms=row.tried_first_ms,
+        cost=row.cost,
+        created_at=row.tried_at,
+    )
+    return [only]
 
 
 def page(  # noqa: PLR0913 - one question, all but the connection by keyword
@@ -59,7 +80,8 @@ def _attempt(row: Row[Any]) -> AttemptRecord:
 
 
 def _call(row: Row[Any]) -> CallRecord:
-    fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented mapping of a row
+    mapping = row._mapping  # noqa: SLF001 - SQLAlchemy's documented mapping of a row
+    fields = {name: mapping[name] for name in CallRecord.__struct_fields__}
     fields["stream"] = bool(row.stream)
     fields["flags"] = tuple(json.decode(row.flags))
     fields["usage"] = json.decode(row.usage)

@@ -255,9 +255,9 @@ def _absorb(conn: Connection, request: Settlement, amount: int) -> None:
 
 
 def _record(conn: Connection, request: Settlement, charged: int, absorbed: int, *, late: bool) -> None:
-    row = records.call_row(request.call, charged, absorbed, late=late)
+    row, attempts = records.settled_rows(request, charged, absorbed, late=late)
     conn.execute(insert(CALL), dict(zip(records.CALL_COLUMNS, row, strict=True)))
-    for one in request.attempts:
+    for one in attempts:
         values = dict(zip(records.ATTEMPT_COLUMNS, records.attempt_row(one), strict=True))
         insert_once(conn, schema.attempt, values)
 

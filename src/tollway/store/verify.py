@@ -325,7 +325,7 @@ _RULES: Final = (
             """
             SELECT id, 'cost ' || cost || ', its attempts ' || tried FROM (
               SELECT c.id, c.cost, COALESCE((SELECT sum(a.cost) FROM attempt a WHERE a.call_id = c.id), 0) AS tried
-              FROM {call} AS c WHERE c.cost IS NOT NULL
+              FROM {call} AS c WHERE c.cost IS NOT NULL AND c.tried_at IS NULL
             ) AS sums WHERE cost <> tried
             """,
         ),

@@ -27,7 +27,7 @@ class Scripts(Struct, frozen=True):
     """Where revisions are and which there are, oldest first; a test ties them to Alembic's own list."""
 
     folder: Path = HERE
-    revisions: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
+    revisions: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006")
 
     @property
     def head(self) -> str:

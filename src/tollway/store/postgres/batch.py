@@ -14,9 +14,9 @@ from sqlalchemy import Integer, Table, Text
 from sqlalchemy import types as sqltypes
 
 from tollway.store import records, schema
-from tollway.store.base import Balance, Draw, HoldRequest, Settled, Settlement
+from tollway.store.base import Balance, HoldRequest, Settled, Settlement
 from tollway.store.pending import OpenHolds, Pending
-from tollway.store.records import Value
+from tollway.store.records import Row, Value
 
 
 def _type(table: Table, column: str) -> str:
@@ -42,19 +42,6 @@ _HOLD: Final = (
     "created_at",
 )
 _CLOSE: Final = ("id", "settled", "reason", "closed_at")
-_DRAW: Final = (
-    "id",
-    "wallet",
-    "amount",
-    "price_version",
-    "expires_at",
-    "created_at",
-    "lease",
-    "state",
-    "settled",
-    "reason",
-    "closed_at",
-)
 _FIRST_CLOSE: Final = 3 + len(_HOLD)
 _FIRST_CALL: Final = _FIRST_CLOSE + len(_CLOSE)
 _FIRST_ATTEMPT: Final = _FIRST_CALL + len(records.CALL_COLUMNS)
@@ -71,9 +58,9 @@ WITH locked AS MATERIALIZED (
   FROM {_unnest(schema.hold, _HOLD, 3)}, locked WHERE locked.n >= 0
   ON CONFLICT (id) DO NOTHING RETURNING id
 ), drawn AS (
-  INSERT INTO hold (owner, {", ".join(_DRAW)})
-  SELECT $2::text, {", ".join(f"v.{name}" for name in _DRAW)}
-  FROM {_unnest(schema.hold, _DRAW, _FIRST_DRAW)}, locked WHERE locked.n >= 0
+  INSERT INTO hold (owner, {", ".join(records.DRAW_COLUMNS)})
+  SELECT $2::text, {", ".join(f"v.{name}" for name in records.DRAW_COLUMNS)}
+  FROM {_unnest(schema.hold, records.DRAW_COLUMNS, _FIRST_DRAW)}, locked WHERE locked.n >= 0
   ON CONFLICT (id) DO NOTHING RETURNING id
 ), shut AS (
   UPDATE hold SET state = CASE WHEN v.settled IS NULL THEN 'released' ELSE 'settled' END,
@@ -112,25 +99,24 @@ async def run(conn: Any, owner: str, operations: list[Pending], known: OpenHolds
         if one.draw is None and isinstance(one.request, Settlement)
     ]
     draws = [
-        _draw_row(one.draw, one.request)
+        records.draw_row(one.draw, one.request)
         for one in operations
         if one.draw is not None and isinstance(one.request, Settlement)
     ]
     wallets = {known.wallet(one) for one in operations}
     bounds = {account for request in holds for account in (request.budget, request.project_budget)}
     budgets = {account for account in bounds if account is not None}
-    attempts = [records.attempt_row(attempt) for one in settles for attempt in one.attempts]
+    settled = [records.settled_rows(one, one.amount or 0, 0) for one in settles]
+    attempts = [records.attempt_row(one) for _, tried in settled for one in tried]
     done = await conn.fetchrow(
         _BATCH,
         sorted(wallets | budgets),
         owner,
         *_columns([_hold_row(one) for one in holds], len(_HOLD)),
         *_columns(closings, len(_CLOSE)),
-        *_columns(
-            [records.call_row(one.call, one.amount or 0, 0) for one in settles], len(records.CALL_COLUMNS)
-        ),
+        *_columns([row for row, _ in settled], len(records.CALL_COLUMNS)),
         *_columns(attempts, len(records.ATTEMPT_COLUMNS)),
-        *_columns(draws, len(_DRAW)),
+        *_columns(draws, len(records.DRAW_COLUMNS)),
     )
     found = await balances(conn, wallets)
     written, closed = set(done["held"]), set(done["closed"])
@@ -154,7 +140,7 @@ def _answer(
     return one.answer is not None
 
 
-def _hold_row(one: HoldRequest) -> tuple[Value, ...]:
+def _hold_row(one: HoldRequest) -> Row:
     return (
         one.id,
         one.wallet,
@@ -167,26 +153,9 @@ def _hold_row(one: HoldRequest) -> tuple[Value, ...]:
     )
 
 
-def _draw_row(draw: Draw, request: Settlement) -> tuple[Value, ...]:
-    hold = draw.hold
-    return (
-        hold.id,
-        hold.wallet,
-        hold.amount,
-        hold.price_version,
-        hold.expires_at,
-        hold.created_at,
-        draw.lease,
-        "released" if request.amount is None else "settled",
-        request.amount,
-        request.reason,
-        request.call.finished_at,
-    )
-
-
-def _close_row(one: Settlement) -> tuple[Value, ...]:
+def _close_row(one: Settlement) -> Row:
     return (one.hold_id, one.amount, one.reason, one.call.finished_at)
 
 
-def _columns(rows: list[tuple[Value, ...]], width: int) -> list[list[Value]]:
+def _columns(rows: list[Row], width: int) -> list[list[Value]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

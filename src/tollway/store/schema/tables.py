@@ -338,9 +338,12 @@ call = Table(
     words("ip"),
     words("user_agent"),
     number("discount", default=0),
+    number("tried_at", null=True),
+    number("tried_ms", null=True),
+    number("tried_first_ms", null=True),
     Index("ix_call_account", "account_id", "created_at"),
     Index("ix_call_finished", "finished_at"),
-    comment="one client request; hold id = call id; ids sort by time",
+    comment="one client request; hold id = call id; ids sort by time; tried_*: its attempt, where the first went well",
     sqlite_with_rowid=False,
 )
 attempt = Table(
@@ -357,6 +360,7 @@ attempt = Table(
     number("cost", null=True),
     number("created_at"),
     words("dropped", null=True),
+    comment="one send to one channel; that of a call which went well at once is within the call's row",
     sqlite_with_rowid=False,
 )
 job_run = Table(

@@ -15,13 +15,12 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from tollway.store import records
-from tollway.store.base import Balance, Draw, HoldRequest, Settled, Settlement
+from tollway.store.base import Balance, HoldRequest, Settled, Settlement
 from tollway.store.careful import NO_OVERSPEND, refusal
 from tollway.store.pending import OpenHolds, Pending, Plan
-from tollway.store.records import Value
+from tollway.store.records import Row
 
 T = TypeVar("T")
-Row = tuple[Value, ...]
 
 CHUNK_MAX: Final = 32
 
@@ -29,10 +28,7 @@ _HOLD: Final = (
     "INSERT INTO hold (id, wallet, budget, project_budget, amount, price_version, owner, expires_at, created_at) "
     "VALUES "
 )
-_DRAW: Final = (
-    "INSERT INTO hold (id, wallet, amount, price_version, owner, expires_at, created_at, lease, "
-    "state, settled, reason, closed_at) VALUES "
-)
+_DRAW: Final = f"INSERT INTO hold (owner, {', '.join(records.DRAW_COLUMNS)}) VALUES "  # noqa: S608
 _CALL: Final = f"INSERT INTO call ({', '.join(records.CALL_COLUMNS)}) VALUES "  # noqa: S608 - our own names
 _ATTEMPT: Final = f"INSERT INTO attempt ({', '.join(records.ATTEMPT_COLUMNS)}) VALUES "  # noqa: S608
 _CLOSE: Final = (
@@ -140,9 +136,10 @@ def _settle(conn: sqlite3.Connection, owner: str, settles: list[Pending]) -> Non
         if one.draw is None:
             closings.append((request.hold_id, request.amount, request.reason, request.call.finished_at))
         else:
-            draws.append(_draw_row(one.draw, request, owner))
-        calls.append(records.call_row(request.call, request.amount or 0, 0))
-        attempts.extend(map(records.attempt_row, request.attempts))
+            draws.append((owner, *records.draw_row(one.draw, request)))
+        row, tried = records.settled_rows(request, request.amount or 0, 0)
+        calls.append(row)
+        attempts.extend(map(records.attempt_row, tried))
     closed = sum(_execute(conn, _closing, chunk).rowcount for chunk in _chunks(closings))
     if closed != len(closings):
         raise _NotPlain
@@ -200,24 +197,6 @@ def _hold_row(one: Pending, owner: str) -> Row:
     )
 
 
-def _draw_row(draw: Draw, request: Settlement, owner: str) -> Row:
-    hold = draw.hold
-    return (
-        hold.id,
-        hold.wallet,
-        hold.amount,
-        hold.price_version,
-        owner,
-        hold.expires_at,
-        hold.created_at,
-        draw.lease,
-        "released" if request.amount is None else "settled",
-        request.amount,
-        request.reason,
-        request.call.finished_at,
-    )
-
-
 def _chunks(rows: list[T]) -> Iterator[list[T]]:
     """The rows in runs of 32, 16, 8, 4, 2 and 1, so that few statements are ever prepared."""
     start, left, size = 0, len(rows), CHUNK_MAX
@@ -246,7 +225,7 @@ def _holds(rows: int) -> str:
 
 @cache
 def _draws(rows: int) -> str:
-    return _DRAW + _values(12, rows)
+    return _DRAW + _values(1 + len(records.DRAW_COLUMNS), rows)
 
 
 @cache

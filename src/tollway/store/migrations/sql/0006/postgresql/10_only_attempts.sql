@@ -1,0 +1,5 @@
+ALTER TABLE call ADD COLUMN tried_at BIGINT;
+
+ALTER TABLE call ADD COLUMN tried_ms BIGINT;
+
+ALTER TABLE call ADD COLUMN tried_first_ms BIGINT;

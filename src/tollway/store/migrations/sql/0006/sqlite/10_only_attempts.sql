@@ -1,0 +1,5 @@
+ALTER TABLE call ADD COLUMN tried_at INTEGER;
+
+ALTER TABLE call ADD COLUMN tried_ms INTEGER;
+
+ALTER TABLE call ADD COLUMN tried_first_ms INTEGER;
