@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tollway.upstream.answer import Answer
 from tollway.upstream.connection import Connection
+from tollway.upstream.outbox import Outbox
 from tollway.upstream.recall import Heads
 from tollway.upstream.transport import Deadlines, Origin, UpstreamFault, UpstreamRequest
 
@@ -36,6 +37,7 @@ class RecordingHome:
     def __init__(self, heads: Heads | None = None) -> None:
         self.said: list[str] = []
         self.heads = heads or Heads()
+        self.outbox = Outbox()
 
     def released(self, connection: Connection) -> None:
         self.said.append("released")

@@ -37,6 +37,7 @@ class QueuedLedger:
         self._submit = submit
         self._change = change
         self._prompt = prompt
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._budgets: dict[tuple[str, str], tuple[int, int]] = {}
 
     async def hold(self, request: HoldRequest) -> Balance:
@@ -47,7 +48,11 @@ class QueuedLedger:
 
     def _queue(self, request: HoldRequest | Settlement, draw: Draw | None = None) -> asyncio.Future[Answer]:
         check(request)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            # Kept, because to find out which loop runs Python 3.11 asks the system which process this is.
+            loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._submit(Pending(request, future, draw))
         return future
 

@@ -4,6 +4,7 @@
     pool.py        the connections of one origin        dial.py   opening one
     connection.py  one connection, one exchange         answer.py the response being read
     wire.py        request heads written, response heads judged
+    outbox.py      requests of one turn of the loop, written in a row
 
 It relays: it follows no redirect, decodes no body, keeps no cookie and reads no proxy from the
 environment. A request is written a second time in one case only: a connection kept from an earlier
@@ -20,6 +21,7 @@ from tollway.upstream import wire
 from tollway.upstream.answer import Answer
 from tollway.upstream.connection import Connection
 from tollway.upstream.dial import Dialler, default_tls
+from tollway.upstream.outbox import Outbox
 from tollway.upstream.pool import Pool, PoolStats
 from tollway.upstream.transport import Origin, UpstreamFault, UpstreamRequest
 
@@ -41,6 +43,7 @@ class Client:
         self._keep = keep
         self._tls = tls
         self._pools: dict[Origin, Pool] = {}
+        self._outbox = Outbox()
         self._connecting: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -135,7 +138,9 @@ class Client:
             shared = wire.host_lines(origin)
             loop = asyncio.get_running_loop()
             dialler = Dialler(origin, self._context)
-            pool = Pool(dialler, loop, shared=shared, limit=self._connections_max, keep=self._keep)
+            pool = Pool(
+                dialler, loop, self._outbox, shared=shared, limit=self._connections_max, keep=self._keep
+            )
             self._pools[origin] = pool
         return pool
 

@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from tollway.upstream.answer import HELD_MAX, Answer
+from tollway.upstream.outbox import Outbox
 from tollway.upstream.recall import Heads, Recall
 from tollway.upstream.transport import FaultKind, UpstreamRequest
 from tollway.upstream.wire import (
@@ -48,6 +49,8 @@ class Home(Protocol):
     """Seconds an idle connection is kept."""
     heads: Heads
     """What its connections have learnt of the heads they get."""
+    outbox: Outbox
+    """Where requests go that fit into one write."""
 
     def released(self, connection: Connection) -> None:
         """The connection is free for another exchange."""
@@ -162,11 +165,10 @@ class Connection(asyncio.Protocol):
         self._known = self._home.heads.known if method != "HEAD" else None
         self._total_at = total_at
         self._wrote_at = now
-        body = request.body
-        if len(body) <= WRITE_SLICE:
-            transport.write(head + body)
+        if len(request.body) <= WRITE_SLICE:
+            self._home.outbox.write(transport, head + request.body)
         else:
-            self._unsent = memoryview(body)
+            self._unsent = memoryview(request.body)
             transport.write(head)
             self._write_on()
         due = now + deadlines.first_byte
@@ -226,8 +228,7 @@ class Connection(asyncio.Protocol):
                 except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
                     done.set_exception(error)
                 return
-        known = self._known
-        if known is not None:
+        if (known := self._known) is not None:
             self._known = None
             body = known.body(data)
             if body is not None:
@@ -441,8 +442,7 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         while self._unsent is not None and not self._writing_paused and not transport.is_closing():
             piece = self._unsent[:WRITE_SLICE]
-            rest = self._unsent[WRITE_SLICE:]
-            self._unsent = rest if len(rest) else None
+            self._unsent = self._unsent[WRITE_SLICE:] or None
             transport.write(piece)
         if self._unsent is None:
             self._wrote_at = self._now()

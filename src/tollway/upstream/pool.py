@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tollway.upstream.connection import Connection
 from tollway.upstream.dial import Dialler
+from tollway.upstream.outbox import Outbox
 from tollway.upstream.recall import Heads
 from tollway.upstream.transport import UpstreamFault
 
@@ -44,13 +45,22 @@ class Pool:
         "heads",
         "keep",
         "now",
+        "outbox",
         "shared",
     )
 
     def __init__(
-        self, dialler: Dialler, loop: asyncio.AbstractEventLoop, *, shared: bytes, limit: int, keep: float
+        self,
+        dialler: Dialler,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
+        *,
+        shared: bytes,
+        limit: int,
+        keep: float,
     ) -> None:
         self.shared = shared
+        self.outbox = outbox
         self.keep = keep
         self.heads = Heads()
         self.now: Callable[[], float] = loop.time

@@ -1,0 +1,38 @@
+"""Requests written in a row: those of one turn of the event loop go to the kernel together, at its end.
+
+A write to a socket may have to wake whoever reads it, on another core, which costs as much again as
+the write. Written one by one between the work for other calls, each request wakes its upstream; in a
+row, the first one does and the others find it awake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+TOGETHER_MAX: Final = 16
+"""How many wait at most: the first of many is not to wait for all the others."""
+
+
+class Outbox:
+    """What is to be written. A transport that closes before that is passed over."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: list[tuple[asyncio.WriteTransport, bytes]] = []
+
+    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """Write at the end of this turn. Until then nothing else may be written to the transport."""
+        due = self._due
+        due.append((transport, data))
+        if len(due) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+        elif len(due) == TOGETHER_MAX:
+            self._flush()
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for transport, data in due:
+            if not transport.is_closing():
+                transport.write(data)
