@@ -37,6 +37,7 @@ def test_a_text_call_goes_to_its_dialects_path(dialect, _, whole, streamed):
         assert (request.method, target(request), request.body) == ("POST", path, b"{}")
         found = headers(request)
         assert found["accept"] == ["text/event-stream" if stream else "application/json"]
+        assert request.together is not stream, "a stream's first word is waited for"
         assert found["x-request-id"] == ["req_1"]
         assert found["content-type"] == ["application/json"]
 

@@ -225,7 +225,9 @@ class Endpoint:
                 (b"accept", self._platform.accept_stream) if sort.stream else _JSON,
             )
             deadlines = self.stream_deadlines if sort.stream else self.deadlines
-            form = Form(self.origin, self._path + target, headers, _REQUEST_ID, deadlines)
+            # Whoever asks for a stream looks at the time to its first word.
+            together = not sort.stream
+            form = Form(self.origin, self._path + target, headers, _REQUEST_ID, deadlines, together=together)
             if len(self._forms) >= FORMS_MAX:
                 del self._forms[next(iter(self._forms))]
             self._forms[sort] = form

@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._total_at = total_at
         self._wrote_at = now
         if len(request.body) <= WRITE_SLICE:
-            self._home.outbox.write(transport, head + request.body)
+            self._home.outbox.write(transport, head + request.body, wait=request.together)
         else:
             self._unsent = memoryview(request.body)
             transport.write(head)

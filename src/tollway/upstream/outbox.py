@@ -1,4 +1,4 @@
-"""Requests written in a row: those of one turn of the event loop go to the kernel together, at its end.
+"""Requests written in a row: what may wait for the end of the event loop's turn goes to the kernel together.
 
 A write to a socket may have to wake whoever reads it, on another core, which costs as much again as
 the write. Written one by one between the work for other calls, each request wakes its upstream; in a
@@ -22,8 +22,11 @@ class Outbox:
     def __init__(self) -> None:
         self._due: list[tuple[asyncio.WriteTransport, bytes]] = []
 
-    def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        """Write at the end of this turn. Until then nothing else may be written to the transport."""
+    def write(self, transport: asyncio.WriteTransport, data: bytes, *, wait: bool) -> None:
+        """Write at once, or at the end of this turn; until then nothing else may be written to the transport."""
+        if not wait:
+            transport.write(data)
+            return
         due = self._due
         due.append((transport, data))
         if len(due) == 1:

@@ -60,6 +60,8 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
 
     `head`: the finished head, where a `wire.Form` has written it; `target` and `headers` then only
     describe what the requests of that form share.
+
+    `together`: it may be written at the end of the event loop's turn, in a row with others; see `outbox.py`.
     """
 
     origin: Origin
@@ -70,6 +72,7 @@ class UpstreamRequest(Struct, frozen=True, kw_only=True):
     deadlines: Deadlines = Deadlines()
     replayable: bool = True
     head: bytes = b""
+    together: bool = False
 
 
 class UpstreamFault(Exception):

@@ -63,11 +63,11 @@ class Refused(Exception):
 class Form:
     """The POST requests of one endpoint: what is the same in each is checked and written once.
 
-    `varying` names the header whose value comes with each request. Raises ValueError for anything
-    unsafe to write.
+    `varying` names the header whose value comes with each request, `together` is that of each request.
+    Raises ValueError for anything unsafe to write.
     """
 
-    __slots__ = ("_deadlines", "_headers", "_origin", "_start", "_target")
+    __slots__ = ("_deadlines", "_headers", "_origin", "_start", "_target", "_together")
 
     def __init__(
         self,
@@ -76,7 +76,10 @@ class Form:
         headers: tuple[tuple[bytes, bytes], ...],
         varying: bytes,
         deadlines: Deadlines,
+        *,
+        together: bool = False,
     ) -> None:
+        self._together = together
         self._origin = origin
         self._target = target
         self._headers = headers
@@ -99,6 +102,7 @@ class Form:
             body=body,
             deadlines=self._deadlines,
             head=b"%b%b\r\ncontent-length: %d\r\n\r\n" % (self._start, value.encode(), len(body)),
+            together=self._together,
         )
 
 

@@ -39,12 +39,12 @@ async def turns(number: int = 3) -> None:
 async def test_they_are_written_at_the_end_of_the_turn():
     outbox = Outbox()
     async with wire() as (first, far), wire() as (second, farther):
-        outbox.write(first, b"one")
-        outbox.write(second, b"two")
+        outbox.write(first, b"one", wait=True)
+        outbox.write(second, b"two", wait=True)
         assert (arrived(far), arrived(farther)) == (None, None)
         await turns()
         assert (arrived(far), arrived(farther)) == (b"one", b"two")
-        outbox.write(second, b"three")
+        outbox.write(second, b"three", wait=True)
         await turns()
         assert (arrived(far), arrived(farther)) == (None, b"three")
 
@@ -53,12 +53,22 @@ async def test_they_are_written_at_the_end_of_the_turn():
 async def test_one_whose_connection_was_given_up_is_not_written(leave):
     outbox = Outbox()
     async with wire() as (first, far), wire() as (second, farther):
-        outbox.write(first, b"one")
-        outbox.write(second, b"two")
+        outbox.write(first, b"one", wait=True)
+        outbox.write(second, b"two", wait=True)
         getattr(first, leave)()
         await turns()
         assert arrived(far) == b""
         assert arrived(farther) == b"two"
+
+
+async def test_what_may_not_wait_goes_first():
+    outbox = Outbox()
+    async with wire() as (first, far), wire() as (second, farther):
+        outbox.write(first, b"one", wait=True)
+        outbox.write(second, b"two", wait=False)
+        assert (arrived(far), arrived(farther)) == (None, b"two")
+        await turns()
+        assert (arrived(far), arrived(farther)) == (b"one", None)
 
 
 async def test_the_first_of_many_does_not_wait_for_all():
@@ -66,7 +76,7 @@ async def test_the_first_of_many_does_not_wait_for_all():
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(wire()) for _ in range(2 * TOGETHER_MAX + 1)]
         for at, (transport, _) in enumerate(wires):
-            outbox.write(transport, b"%d" % at)
+            outbox.write(transport, b"%d" % at, wait=True)
         early = [arrived(far) for _, far in wires]
         assert early == [*(b"%d" % at for at in range(2 * TOGETHER_MAX)), None]
         await turns()
