@@ -46,6 +46,8 @@ LONG_SECONDS: Final = 0.75
 """How long a commit may take before nothing more is promised on the strength of those that will come after it."""
 QUICK_SECONDS: Final = 0.0005
 """How long commits may take of late, on average, to be made on the event loop."""
+GATHER_TURNS: Final = 4
+"""How many turns of the loop a batch gathers at most; a turn of a busy loop takes a few milliseconds."""
 HERE_MAX: Final = 64
 """How many commits in a row are made there, before the thread gets a turn to write the log back."""
 FAREWELL_TRIES: Final = 8
@@ -112,8 +114,8 @@ class Writer:
         self._pace = Pace()
         self._here = 0
         """Commits made on the event loop since the thread's last turn."""
-        self._gathered = self._lately = 0
-        """Ledger operations that waited at the last turn, and those of the last batch."""
+        self._gathered = self._waited = self._lately = 0
+        """Ledger operations there were at the last turn, turns they have waited, and operations of the last batch."""
         self._known = OpenHolds()
         self._conn: sqlite3.Connection | None = None
         self._engine: Engine | None = None
@@ -187,13 +189,18 @@ class Writer:
             self._inbox.put(None)
 
     def _gathers(self) -> bool:
-        """Whether to wait for another turn of the loop: as long as each brings more, unless callers come one by one."""
+        """Whether to wait for another turn of the loop: while each brings more, unless callers come one by one."""
         found = len(self._outbox)
-        if self._jobs or self._closing or found <= self._gathered or found == self._lately == 1:
-            self._gathered, self._lately = 0, found
-            return False
-        self._gathered = found
-        return found < BATCH_MAX
+        if (
+            self._gathered < found < BATCH_MAX
+            and self._waited < GATHER_TURNS
+            and not (self._jobs or self._closing or found == self._lately == 1)
+        ):
+            self._gathered = found
+            self._waited += 1
+            return True
+        self._gathered, self._waited, self._lately = 0, 0, found
+        return False
 
     def _stage(self, batch: list[Pending], jobs: list[Job]) -> Staged | None:
         """Stage a batch of plain operations; None if all is for the thread."""
