@@ -71,6 +71,32 @@ async def test_a_server_that_hangs_refuses_holds_and_keeps_settlements(
     await books_balance(store)
 
 
+async def test_questions_to_a_server_that_hangs_are_refused_and_answered_when_it_is_back(
+    postgres: PostgresServer, store: Store
+) -> None:
+    wallet = await wallet_of(store, 1000)
+    await asyncio.to_thread(postgres.freeze)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            # More than the pool has connections, each of which was alive before.
+            asked = [asyncio.ensure_future(held(store)) for _ in range(6)]
+            found = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(one) for one in found] == [LedgerUnavailable] * 6
+            with pytest.raises(LedgerUnavailable):
+                await wallet_of(store, 1000)
+    finally:
+        await asyncio.to_thread(postgres.thaw)
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                assert await held(store) == 0
+                break
+            except LedgerUnavailable:
+                await asyncio.sleep(0.05)
+        assert (await store.ledger.hold(hold_of(wallet, 1))).available == 999
+    await books_balance(store)
+
+
 async def test_a_hold_that_is_made_after_it_was_refused_is_given_back(store: Store) -> None:
     """A lock keeps the commit for longer than a caller waits, and then lets it through."""
     wallet = await wallet_of(store, 1000)

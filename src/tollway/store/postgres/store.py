@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -27,6 +27,10 @@ T = TypeVar("T")
 POOL: Final = 4
 POLL_SECONDS: Final = 1.0
 CONNECT_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 2 * CONNECT_SECONDS
+"""How long a connection of the pool may take to be had and to answer, before the database counts as away."""
+ROUTINE_SECONDS: Final = 10.0
+"""How long a heartbeat, or a look for changes, may take in all: it is done again soon, on another connection."""
 FAREWELL_SECONDS: Final = 5.0
 RETRIES: Final = 20
 """How often a change is run again after losing to another process, or to a restart."""
@@ -189,7 +193,10 @@ class PostgresStore:
         engine = self._pool.execution_options(isolation_level=isolation, postgresql_readonly=readonly)
         self._active += 1
         try:
-            async with engine.begin() as conn:
+            async with AsyncExitStack() as stack:
+                # A connection whose other end went away without a word answers nothing: no error ever comes by itself.
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    conn = await stack.enter_async_context(engine.begin())
                 yield conn
         except sqlalchemy.exc.DBAPIError as error:
             raise _meaning(error) from error
@@ -225,8 +232,9 @@ class PostgresStore:
     async def _keep_beating(self) -> None:
         while True:
             await asyncio.sleep(owners.HEARTBEAT_SECONDS)
-            with suppress(StoreError):
-                await self.heartbeat(0)
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(ROUTINE_SECONDS):
+                    await self.heartbeat(0)
 
     async def _keep_watching(self) -> None:
         while True:
@@ -235,8 +243,9 @@ class PostgresStore:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._heard.wait()
             self._heard.clear()
-            with suppress(StoreError):
-                await self._look()
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(ROUTINE_SECONDS):
+                    await self._look()
 
     async def _look(self) -> None:
         self._watchers.notice(await self.read(revisions))
