@@ -13,12 +13,16 @@ import pytest
 PATIENCE = 30.0
 
 SCRIPT = """
-import logging, os, select, signal, socket, sys, time
+import asyncio, logging, os, select, signal, socket, sys, time
+from tollway.web import workers
 from tollway.web.workers import supervise, Worker
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level="INFO")
 count, patience, behaviour = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 listening = socket.create_server(("127.0.0.1", 0))
+
+if sys.argv[3] == "hangs":
+    workers.BEAT_S, workers.HANG_S, workers.LAST_WORD_S = 0.05, 1.0, 2.0
 
 def ready(report):
     print("all ready", report.decode(), flush=True)
@@ -32,6 +36,21 @@ if isinstance(got, int):
 if behaviour == "slow":
     print("starting", flush=True)
     signal.pause()
+if behaviour == "hangs":
+    async def turn():
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, over.set)
+        loop.add_signal_handler(signal.SIGHUP, hang_here)
+        got.watch()
+        got.ready(b"from %d" % os.getpid())
+        await over.wait()
+    def hang_here():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        while True:
+            time.sleep(100)
+    asyncio.run(turn())
+    os._exit(0)
 wake, mine = socket.socketpair()
 mine.setblocking(False)
 signal.set_wakeup_fd(mine.fileno())
@@ -189,6 +208,36 @@ async def test_a_supervisor_that_is_killed_leaves_nobody_behind(supervised):
     it.process.kill()
     await it.end()
     assert {f"{pid} alone\n" for pid in children} <= set(it.lines)
+
+
+async def test_a_worker_that_hangs_says_where_and_is_replaced(supervised):
+    it = await supervised(2, "hangs")
+    await it.until("all ready")
+    well, victim = it.children()
+    os.kill(victim, signal.SIGHUP)
+    assert (await it.until(r"pid (\d+)\) has not been heard of for 1 s"))[1] == str(victim)
+    await it.until(r"File .* in hang_here")
+    assert (await it.until(r"pid (\d+)\) was killed by signal 9; another starts"))[1] == str(victim)
+    await it.until(r"worker \d \(pid \d+\) serves")
+    assert len(it.children()) == 2
+    assert well in it.children()
+    it.process.send_signal(signal.SIGTERM)
+    assert await it.end() == 0
+
+
+async def test_a_worker_that_is_stopped_for_good_is_replaced_and_one_that_goes_on_is_not(supervised):
+    it = await supervised(2, "hangs")
+    await it.until("all ready")
+    back, gone = it.children()
+    os.kill(back, signal.SIGSTOP)
+    assert (await it.until(r"pid (\d+)\) has not been heard of"))[1] == str(back)
+    os.kill(back, signal.SIGCONT)
+    os.kill(gone, signal.SIGSTOP)
+    assert (await it.until(r"pid (\d+)\) was killed by signal 9"))[1] == str(gone)
+    await it.until(r"worker \d \(pid \d+\) serves")
+    assert back in it.children()
+    it.process.send_signal(signal.SIGTERM)
+    assert await it.end() == 0
 
 
 async def test_a_second_signal_reaches_them_too(supervised):

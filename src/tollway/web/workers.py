@@ -6,6 +6,7 @@ follow once it serves. Workers share the socket itself, not only its port (SO_RE
 connection waits in the queue of a process that has died.
 
     a worker ends              another takes its place, later each time it did not live for a minute
+    a worker's loop hangs      after a minute it is asked where, killed, and replaced
     SIGTERM or SIGINT          reaches every worker once, and a second time if it comes twice
     SIGHUP                     reaches every worker, where they have use for it
     the supervisor dies        workers see the end of their lifeline and drain
@@ -15,6 +16,7 @@ connection waits in the queue of a process that has died.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -23,7 +25,7 @@ import signal
 import socket
 import sys
 import time
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +35,12 @@ BACKOFF_MAX_S: Final = 30.0
 WELL_S: Final = 60.0
 """How long a worker lives for its end not to count as one of a series."""
 REPORT_MAX: Final = 65_536
+BEAT_S: Final = 5.0
+"""How often a worker's event loop says that it turns."""
+HANG_S: Final = 60.0
+"""How long it may say nothing before it is asked to show where it hangs."""
+LAST_WORD_S: Final = 5.0
+"""How long it has for that before it is killed."""
 
 log: Final = logging.getLogger("tollway.workers")
 
@@ -43,10 +51,14 @@ class Worker:
     def __init__(self, lifeline: int, report: int) -> None:
         self._lifeline = lifeline
         self._report = report
+        self._loop: AbstractEventLoop | None = None
 
     def watch(self) -> None:
-        """Drain when the supervisor is gone. Call it on the running loop."""
-        get_running_loop().add_reader(self._lifeline, self._orphaned)
+        """Drain when the supervisor is gone, and be watched by it once ready. Call it on the running loop."""
+        self._loop = get_running_loop()
+        self._loop.add_reader(self._lifeline, self._orphaned)
+        # Written by C, at once and wherever the interpreter is.
+        faulthandler.register(signal.SIGUSR1, chain=False)
 
     def _orphaned(self) -> None:
         get_running_loop().remove_reader(self._lifeline)
@@ -55,13 +67,23 @@ class Worker:
 
     def ready(self, report: bytes) -> None:
         """Tell the supervisor that requests are answered, and what the first worker has to report."""
-        os.write(self._report, report[:REPORT_MAX] or b"\n")
-        os.close(self._report)
+        os.write(self._report, report[: REPORT_MAX - 1] + b"\n")
+        if self._loop is not None:
+            os.set_blocking(self._report, False)
+            self._beat(self._loop)
+
+    def _beat(self, loop: AbstractEventLoop) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone, or does not listen
+            os.write(self._report, b".")
+        loop.call_later(BEAT_S, self._beat, loop)
 
 
 @dataclass
 class _Slot:
-    """The place of one worker. `pid` 0: nobody is in it; `due`: when somebody will be."""
+    """The place of one worker. `pid` 0: nobody is in it; `due`: when somebody will be.
+
+    `hangs`: when it will count as hanging, unless it is heard of before; `asked`: whether it was asked where.
+    """
 
     number: int
     pid: int = 0
@@ -70,6 +92,8 @@ class _Slot:
     ends: int = 0
     due: float = 0.0
     ready: bool = False
+    hangs: float = float("inf")
+    asked: bool = False
 
 
 def supervise(
@@ -114,6 +138,7 @@ class _Supervisor:
                 for number in _told(wake):
                     self._tell_all(number)
                 self._bury()
+                self._end_hung()
                 worker = self._start_due(wake)
             if worker is not None:
                 return worker
@@ -132,6 +157,7 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         os.close(writing)
         slot.pid, slot.report, slot.began, slot.due, slot.ready = pid, reading, time.monotonic(), 0.0, False
+        slot.hangs = float("inf")
         return None
 
     def _become_worker(self, reading: int, writing: int, wake: socket.socket) -> Worker:
@@ -160,7 +186,8 @@ class _Supervisor:
 
     def _await_news(self, wake: socket.socket) -> None:
         due = min((slot.due for slot in self._slots if slot.due), default=float("inf"))
-        wait = max(0.0, min(due, self._kill_at) - time.monotonic())
+        hangs = min(slot.hangs for slot in self._slots)
+        wait = max(0.0, min(due, hangs, self._kill_at) - time.monotonic())
         waiting = [slot for slot in self._slots if slot.report >= 0]
         heard: list[Any] = [wake, *(slot.report for slot in waiting)]
         found, _, _ = select.select(heard, (), (), None if wait == float("inf") else wait)
@@ -173,11 +200,17 @@ class _Supervisor:
             self._tell_all(signal.SIGKILL)
 
     def _hear(self, slot: _Slot) -> None:
-        report = os.read(slot.report, REPORT_MAX)
-        os.close(slot.report)
-        slot.report = -1
-        if not report:
+        said = os.read(slot.report, REPORT_MAX)
+        if not said:
+            os.close(slot.report)
+            slot.report = -1
             return  # it ended; SIGCHLD says so too
+        if slot.ready:
+            slot.hangs, slot.asked = time.monotonic() + HANG_S, False
+            return
+        report, _, beat = said.partition(b"\n")
+        if beat:
+            slot.hangs = time.monotonic() + HANG_S
         slot.ready = True
         self._report = self._report or report
         if self._all_ready:
@@ -217,8 +250,29 @@ class _Supervisor:
             if pid:
                 self._ended(slot, os.waitstatus_to_exitcode(status))
 
+    def _end_hung(self) -> None:
+        """Kill workers whose event loop has not turned for long; those that drain are judged by `patience` alone."""
+        for slot in self._slots:
+            if self._stopping:
+                slot.hangs = float("inf")
+            elif time.monotonic() < slot.hangs:
+                continue
+            elif not slot.asked:
+                log.error(
+                    "worker %d (pid %d) has not been heard of for %g s and will be killed; it hangs here:",
+                    slot.number,
+                    slot.pid,
+                    HANG_S,
+                )
+                slot.hangs, slot.asked = time.monotonic() + LAST_WORD_S, True
+                os.kill(slot.pid, signal.SIGUSR1)
+            else:
+                slot.hangs = float("inf")
+                os.kill(slot.pid, signal.SIGKILL)
+
     def _ended(self, slot: _Slot, code: int) -> None:
         pid, slot.pid = slot.pid, 0
+        slot.hangs, slot.asked = float("inf"), False
         if slot.report >= 0:
             os.close(slot.report)
             slot.report = -1
