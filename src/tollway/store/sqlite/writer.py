@@ -237,8 +237,11 @@ class Writer:
 
     def _commit_now(self, conn: sqlite3.Connection) -> None:
         started = perf_counter()
-        conn.execute("COMMIT")
-        self._pace.took(perf_counter() - started)
+        try:
+            conn.execute("COMMIT")
+        finally:
+            # One that failed counts as well: the loop waited for it all the same.
+            self._pace.took(perf_counter() - started)
 
     def _done(self, answered: list[Pending], *, retry: bool) -> None:
         self._busy = False
