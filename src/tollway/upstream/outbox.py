@@ -8,10 +8,13 @@ row, the first one does and the others find it awake.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 TOGETHER_MAX: Final = 16
 """How many wait at most: the first of many is not to wait for all the others."""
+
+log: Final = logging.getLogger("tollway.upstream")
 
 
 class Outbox:
@@ -37,5 +40,11 @@ class Outbox:
     def _flush(self) -> None:
         due, self._due = self._due, []
         for transport, data in due:
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception:
+                # Its own call hears of it by the end of the connection; the others have nothing to do with it.
+                log.exception("a request could not be written")
+                transport.abort()

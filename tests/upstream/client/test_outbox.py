@@ -61,6 +61,32 @@ async def test_one_whose_connection_was_given_up_is_not_written(leave):
         assert arrived(farther) == b"two"
 
 
+class Broken:
+    """A transport that cannot write, which none of ours is: what matters is who else is in the row."""
+
+    def __init__(self):
+        self.aborted = False
+
+    def is_closing(self):
+        return False
+
+    def write(self, data):
+        raise RuntimeError("no")
+
+    def abort(self):
+        self.aborted = True
+
+
+async def test_one_that_cannot_be_written_takes_nobody_with_it():
+    outbox, broken = Outbox(), Broken()
+    async with wire() as (second, farther):
+        outbox.write(broken, b"one", wait=True)
+        outbox.write(second, b"two", wait=True)
+        await turns()
+        assert broken.aborted
+        assert arrived(farther) == b"two"
+
+
 async def test_what_may_not_wait_goes_first():
     outbox = Outbox()
     async with wire() as (first, far), wire() as (second, farther):
