@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
 from typing import Final
 
@@ -32,12 +33,15 @@ class Keyring:
         self.cached: Final = self._known.get
         """The key of a digest, if it is in memory: the way of nearly every call, hence no call of ours."""
         self._unknown: set[bytes] = set()
+        self._looks: dict[bytes, _Look] = {}
         self._generation = 0
 
     def forget(self) -> None:
         """Something about keys, projects or accounts changed: read each anew when it is next used."""
         self._known.clear()
         self._unknown.clear()
+        # Whoever asks from now on must see the change; a look under way may not.
+        self._looks.clear()
         self._generation += 1
 
     def digest(self, secret: str) -> bytes:
@@ -64,16 +68,25 @@ class Keyring:
         return key
 
     async def _look_up(self, digest: bytes) -> Key | None:
-        looking = asyncio.ensure_future(self._store.read(partial(stored_keys.by_digest, digest=digest)))
-        looking.add_done_callback(_seen)
+        """What the database says, asked once for all who want to know meanwhile. Raises StoreError."""
+        look = self._looks.get(digest)
+        if look is None:
+            found = self._store.read(partial(stored_keys.by_digest, digest=digest))
+            look = self._looks[digest] = _Look(found)
+        look.waiting += 1
         try:
             # Not `timeout`: a connection to a database that hangs takes seconds to be given up.
-            await asyncio.wait((looking,), timeout=PATIENCE_S)
-            if not looking.done():
+            await asyncio.wait((look.task,), timeout=PATIENCE_S)
+            if not look.task.done():
                 raise LedgerUnavailable("the database takes too long to find a key")
-            return looking.result()
+            return look.task.result()
         finally:
-            looking.cancel()
+            look.waiting -= 1
+            # One that hangs must not keep the next caller from trying anew.
+            if self._looks.get(digest) is look:
+                del self._looks[digest]
+            if not look.waiting:
+                look.task.cancel()
 
     def _keep(self, digest: bytes, key: Key | None) -> None:
         if key is None:
@@ -84,6 +97,17 @@ class Keyring:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[digest] = key
+
+
+class _Look:
+    """A look into the database under way. `waiting`: how many wait for it; with the last it ends."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, found: Awaitable[Key | None]) -> None:
+        self.task = asyncio.ensure_future(found)
+        self.task.add_done_callback(_seen)
+        self.waiting = 0
 
 
 def _seen(looking: asyncio.Future[Key | None]) -> None:
