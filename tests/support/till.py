@@ -62,9 +62,15 @@ WHOLE = whole(
 
 
 class Ear:
-    """Where an answer goes: remembers what it was given."""
+    """Where an answer goes: remembers what it was given. `carried`: the chunks that came with their framing.
 
-    def __init__(self) -> None:
+    `slow_after`: the chunk with which it becomes congested, until it is drained.
+    """
+
+    def __init__(self, *, chunked: bool = False, slow_after: int = 0) -> None:
+        self.chunked = chunked
+        self.carried: list[bytes] = []
+        self.slow_after = slow_after
         self.status = 0
         self.headers = b""
         self.body = b""
@@ -81,8 +87,18 @@ class Ear:
     def write(self, chunk: bytes) -> None:
         self.body += chunk
 
+    def write_framed(self, chunk: bytes) -> bool:
+        assert self.chunked and not self.ended and not self.congested
+        size, _, rest = chunk.partition(b"\r\n")
+        assert len(rest) == int(size, 16) + 2 and rest.endswith(b"\r\n")
+        self.carried.append(rest[:-2])
+        self.body += rest[:-2]
+        self.congested = len(self.carried) == self.slow_after
+        return self.congested
+
     async def drain(self) -> None:
         await asyncio.sleep(0)
+        self.congested = False
 
     def end(self, last: bytes = b"") -> None:
         self.body += last
@@ -108,9 +124,9 @@ class Till:
         body = {"model": "m", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 50, **more}
         return read_chat(json.dumps(body).encode())
 
-    async def ask(self, **more: Any) -> tuple[Ear, str]:
+    async def ask(self, ear: Ear | None = None, **more: Any) -> tuple[Ear, str]:
         """One call to its end: what was heard, and its id."""
-        ear, call = Ear(), await self.call()
+        ear, call = ear or Ear(), await self.call()
         await text.answer(self.gate, call, self.asked(**more), ear)
         return ear, call.id
 

@@ -15,6 +15,24 @@ from tollway.core.errors import GatewayError
 from tollway.core.exchange import Event
 
 
+class Count(Protocol):
+    """What is counted of an answer, whether or not it becomes events: pieces, and their bytes."""
+
+    chunks: int
+    size: int
+
+
+class Carrier(Protocol):
+    """Knows the usual event of a stream well enough to pass it on as it came from the network."""
+
+    def carry(self, segment: bytes, count: Count) -> bytes:
+        """The HTTP/1.1 chunk with its framing that the client gets for such a chunk of the upstream's; what it says is counted.
+
+        b"" where that is not one whole usual event: then it is for `Relay.feed`, and nothing is counted.
+        """
+        ...
+
+
 class Fed(Struct, frozen=True):
     """`out`: bytes the client may have now. `events`: what the upstream said."""
 
@@ -41,6 +59,11 @@ class Relay(Protocol):
     streamed: bool
     """Whether bytes go out before the end; a whole answer leaves by `close` alone."""
     content_type: bytes
+
+    @property
+    def carrier(self) -> Carrier | None:
+        """What may carry the next chunk past `feed`; None where all must be fed."""
+        ...
 
     @property
     def answer(self) -> dict[str, Any] | None:

@@ -160,6 +160,14 @@ class Recorder:
             self._sink.write(chunk)
 
     @property
+    def chunked(self) -> bool:
+        # What is remembered has no framing.
+        return False
+
+    def write_framed(self, chunk: bytes) -> bool:
+        raise NotImplementedError
+
+    @property
     def congested(self) -> bool:
         return self._sink is not None and self._sink.congested
 

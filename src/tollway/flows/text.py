@@ -17,12 +17,12 @@ from tollway.core.billing.money import credits_number, credits_text
 from tollway.core.billing.pricing import estimate_tokens
 from tollway.core.dialects.asked import Asked
 from tollway.core.errors import GatewayError
-from tollway.core.relay import BadAnswer, Receipt
+from tollway.core.relay import BadAnswer, Carrier, Receipt
 from tollway.core.routing.faults import scrubbed
 from tollway.core.terms import PLAIN
 from tollway.flows import fees, holds, translate
 from tollway.flows.admit import find_model
-from tollway.flows.attempts import Attempt, attempt_on, go_on, order
+from tollway.flows.attempts import ANSWER_MAX, Attempt, attempt_on, go_on, order
 from tollway.flows.call import Call
 from tollway.flows.clock import now_ms
 from tollway.flows.gate import Gate
@@ -44,11 +44,17 @@ DROPPED_MAX: Final = 1_000
 
 
 class Sink(Protocol):
-    """Where an answer goes. `respond` sends one whole; `start`, `write` and `end` send one in pieces."""
+    """Where an answer goes. `respond` sends one whole; `start`, `write` and `end` send one in pieces.
+
+    `write_framed`: see web.writer.ResponseWriter; only for one that is `chunked`.
+    """
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None: ...
     def start(self, status: int, headers: bytes) -> None: ...
     def write(self, chunk: bytes) -> None: ...
+    @property
+    def chunked(self) -> bool: ...
+    def write_framed(self, chunk: bytes) -> bool: ...
     @property
     def congested(self) -> bool: ...
     async def drain(self) -> None: ...
@@ -252,10 +258,12 @@ def _how(attempt: Attempt, fault: Exception) -> str:
 class _Outlet:
     """The client's end of one answer: knows what has been sent, and how to end it well or badly."""
 
-    __slots__ = ("_attempt", "_call", "_every", "_head", "_pulse", "_quiet", "_sink")
+    __slots__ = ("_attempt", "_call", "_carrier", "_carries", "_every", "_head", "_pulse", "_quiet", "_sink")
 
     _every: float
     _quiet: bool
+    _carrier: Carrier | None
+    _carries: bool
 
     def __init__(self, call: Call, attempt: Attempt, sink: Sink, head: bytes) -> None:
         self._call = call
@@ -272,11 +280,14 @@ class _Outlet:
             sink.write(attempt.waiting)
         self._every, self._quiet = keep_alive_every, False
         self._pulse = asyncio.get_running_loop().call_later(keep_alive_every, self._beat)
+        # A usual event is whole and holds no seal that was not in the one it was learnt from: nothing for `watch`.
+        self._carries = sink.chunked and attempt.unwrap is None
+        self._carrier = attempt.relay.carrier if self._carries else None
         while not attempt.ended:
             if attempt.drains:
                 self._pass_on(await attempt.more())
             else:
-                await attempt.response.pump(self._take)
+                await attempt.response.pump(self._take, self._carry)
             await sink.drain()
             if attempt.tally.failed is not None:
                 raise BadAnswer(attempt.tally.failed.message)
@@ -288,7 +299,21 @@ class _Outlet:
         if out:
             self._quiet = False
             sink.write(out)
+        if self._carries:
+            self._carrier = attempt.relay.carrier
         return attempt.ended or attempt.tally.failed is not None or sink.congested
+
+    def _carry(self, segment: bytes) -> bool | None:
+        """Relay a chunk that came alone and is a usual one; whether to stop for a slow client, None if it is not usual."""
+        carrier, attempt = self._carrier, self._attempt
+        if carrier is None or attempt.received > ANSWER_MAX:
+            return None
+        out = carrier.carry(segment, attempt.tally)
+        if not out:
+            return None
+        self._quiet = False
+        attempt.received += len(segment)
+        return self._sink.write_framed(out)
 
     def _pass_on(self, out: bytes) -> None:
         if out:

@@ -8,11 +8,11 @@ came before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, NoReturn, Protocol
 
+from tollway.core import chunked
 from tollway.upstream.recall import Recall, spelled
-from tollway.upstream.transport import FaultKind, UpstreamFault
+from tollway.upstream.transport import Carry, FaultKind, Take, UpstreamFault, never
 
 HELD_MAX: Final = 256 * 1024
 """Bytes of a response, its framing included, held for a slow reader before reading from the upstream pauses."""
@@ -43,6 +43,7 @@ class Answer:
 
     __slots__ = (
         "_loop",
+        "_pumped",
         "_recalled",
         "complete",
         "fault",
@@ -50,7 +51,6 @@ class Answer:
         "line",
         "lines",
         "parts",
-        "pumped",
         "status",
         "waiter",
     )
@@ -65,7 +65,7 @@ class Answer:
         self.fault: tuple[FaultKind, str] | None = None
         self._loop = loop
         self.waiter: asyncio.Future[None] | None = None
-        self.pumped: tuple[Callable[[bytes], bool], asyncio.Future[None]] | None = None
+        self._pumped: tuple[Take, Carry, asyncio.Future[None]] | None = None
         self._recalled: tuple[Recall, bytes] | None = None
 
     def recall(self, known: Recall, data: bytes, body: bytes) -> None:
@@ -135,26 +135,42 @@ class Answer:
         self.held = 0
         return parts.pop()
 
-    async def pump(self, take: Callable[[bytes], bool]) -> None:
-        """Hand over what has arrived and what arrives, at once and without waking a task for it.
-
-        Returns when `take` says True or has been given b"", the proper end. Raises what `take`
-        raises, and UpstreamFault.
-        """
+    async def pump(self, take: Take, carry: Carry = never) -> None:
+        """Hand over what has arrived and what arrives, at once and without waking a task for it. See UpstreamResponse."""
         if self._pour(take):
             return
         done = self.change()
         self.waiter = None
-        self.pumped = (take, done)
+        self._pumped = (take, carry, done)
         try:
             await done
         except asyncio.CancelledError:
             self.close()
             raise
         finally:
-            self.pumped = None
+            self._pumped = None
 
-    def _flow(self, take: Callable[[bytes], bool], done: asyncio.Future[None]) -> None:
+    def hand(self, segment: bytes) -> bool:
+        """Hand over a segment that is one small chunk, to a reader who waits for it; False where it is not so."""
+        if self._pumped is None:
+            return False
+        take, carry, done = self._pumped
+        if done.done():
+            return False
+        try:
+            stop = carry(segment)
+            if stop is None:
+                line = chunked.SIZE_LINES.get(len(segment))
+                if line is None or not (segment.startswith(line) and segment.endswith(chunked.END)):
+                    return False
+                stop = take(segment[len(line) : -2])
+            if stop:
+                done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
+            done.set_exception(error)
+        return True
+
+    def _flow(self, take: Take, done: asyncio.Future[None]) -> None:
         if done.done():
             return
         try:
@@ -163,7 +179,7 @@ class Answer:
         except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
             done.set_exception(error)
 
-    def _pour(self, take: Callable[[bytes], bool]) -> bool:
+    def _pour(self, take: Take) -> bool:
         # What `arrived` and `_take` do, spelled out: this runs for every chunk of every stream.
         parts = self.parts
         while True:
@@ -217,7 +233,7 @@ class Answer:
         """
         if self.fault is not None:
             self._raise(*self.fault)
-        if self.waiter is not None or self.pumped is not None:
+        if self.waiter is not None or self._pumped is not None:
             raise RuntimeError("a response has one reader at a time")
         self.waiter = waiter = self._loop.create_future()
         return waiter
@@ -229,8 +245,9 @@ class Answer:
             self.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        elif self.pumped is not None:
-            self._flow(*self.pumped)
+        elif self._pumped is not None:
+            take, _, done = self._pumped
+            self._flow(take, done)
 
     def _take(self) -> bytes:
         parts = self.parts

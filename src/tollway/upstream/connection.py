@@ -24,7 +24,6 @@ from tollway.upstream.wire import (
     HEAD_MAX,
     HEADERS_MAX,
     INFORMATIONAL_MAX,
-    SIZE_LINES,
     Framing,
     Refused,
     framing,
@@ -217,17 +216,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._heard_at = self._now()
-        if self._between and (pumped := answer.pumped) is not None:
-            take, done = pumped
-            line = SIZE_LINES.get(len(data))
-            # The usual segment of a stream is one chunk: nothing of it is for the parser to say, which stays between two.
-            if line is not None and data.startswith(line) and data.endswith(b"\r\n") and not done.done():
-                try:
-                    if take(data[len(line) : -2]):
-                        done.set_result(None)
-                except Exception as error:  # noqa: BLE001 - it is raised where the reader waits
-                    done.set_exception(error)
-                return
+        if self._between and answer.hand(data):
+            # The usual segment of a stream is one chunk: nothing of it was for the parser to say, which stays between two.
+            return
         if (known := self._known) is not None:
             self._known = None
             body = known.body(data)

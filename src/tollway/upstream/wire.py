@@ -19,11 +19,6 @@ INFORMATIONAL_MAX: Final = 16
 
 Framing = Literal["length", "chunked", "close"]
 """What ends a body: its length, its last chunk or the end of the connection."""
-_CHUNK_MAX: Final = 2048
-SIZE_LINES: Final = {
-    len(line) + size + 2: line for size in range(1, _CHUNK_MAX + 1) for line in (b"%x\r\n" % size,)
-}
-"""The size line of a chunk as servers write it, by the length of the chunk with its framing; of small chunks only."""
 
 _TOKEN: Final = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
 _HOST: Final = frozenset(string.ascii_letters + string.digits + "-._:%")

@@ -268,6 +268,15 @@ class Cycle:
             raise RuntimeError("a chunk was written before the response was started")
 
     @property
+    def chunked(self) -> bool:
+        return self._framing == "chunked"
+
+    def write_framed(self, chunk: bytes) -> bool:
+        if self._framing == "chunked":
+            self._transport.write(chunk)
+        return self._link.write_paused
+
+    @property
     def congested(self) -> bool:
         return self._link.write_paused
 

@@ -55,6 +55,15 @@ class ResponseWriter(Protocol):
         ...
 
     @property
+    def chunked(self) -> bool:
+        """Whether the response is sent in chunks, so that `write_framed` may be used."""
+        ...
+
+    def write_framed(self, chunk: bytes) -> bool:
+        """One chunk that has its framing already; nothing where chunks are not sent (any more). Returns `congested`."""
+        ...
+
+    @property
     def congested(self) -> bool:
         """Whether the client reads more slowly than we write, so that `drain` would wait."""
         ...

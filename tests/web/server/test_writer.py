@@ -54,6 +54,20 @@ async def streamed_without_a_last(writer):
     writer.end()
 
 
+async def framed(writer):
+    """Pieces with their framing, where the answer is one in chunks."""
+    assert not writer.chunked
+    writer.start(200, b"x-a: 1\r\n")
+    if writer.chunked:
+        assert writer.write_framed(b"3\r\nhel\r\n") is writer.congested is False
+    else:
+        writer.write(b"hel")
+    writer.end(b"lo")
+    assert not writer.chunked
+    # Too late: nothing may follow the end.
+    writer.write_framed(b"3\r\nhel\r\n")
+
+
 async def asgi_whole(scope, receive, send):
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"5"), (b"X-A", b"1")]}
@@ -78,6 +92,7 @@ ANSWERS = {
     "respond": (App(by_writer=whole), "length"),
     "start, write, end": (App(by_writer=streamed), "chunked"),
     "start, write, end()": (App(by_writer=streamed_without_a_last), "chunked"),
+    "start, write_framed, end": (App(by_writer=framed), "chunked"),
     "ASGI whole": (App(by_asgi=asgi_whole), "length"),
     "ASGI measured": (App(by_asgi=asgi_measured_in_pieces), "length"),
     "ASGI streamed": (App(by_asgi=asgi_streamed), "chunked"),

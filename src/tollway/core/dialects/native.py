@@ -21,7 +21,7 @@ from tollway.core.errors import GatewayError
 from tollway.core.exchange import Event, Response, Usage
 from tollway.core.fold import outline
 from tollway.core.json import decode, encode
-from tollway.core.relay import BadAnswer, Fed, Receipt
+from tollway.core.relay import BadAnswer, Carrier, Fed, Receipt
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for bytes that are not the JSON that was expected."""
@@ -130,6 +130,10 @@ class Stream(ABC):
         self._ended = False
         self.answer: dict[str, Any] | None = None
 
+    @property
+    def carrier(self) -> Carrier | None:
+        return None
+
     def feed(self, chunk: bytes) -> Fed:
         try:
             payloads = self._split.feed(chunk)
@@ -174,6 +178,7 @@ class Whole:
     """A whole answer: one JSON object, held until it is complete and paid. See Relay, and Stream for the rest."""
 
     streamed = False
+    carrier = None
     content_type = b"application/json"
 
     read: ClassVar[Callable[[dict[str, Any], Reading], Response]]

@@ -16,9 +16,10 @@ from typing import Final
 
 import msgspec
 
+from tollway.core import chunked
 from tollway.core.exchange import Grew
 from tollway.core.json import encode
-from tollway.core.relay import Fed
+from tollway.core.relay import Count, Fed
 
 WASTED_MAX: Final = 4
 """How many frames that served no event a stream may make before it makes no more."""
@@ -95,6 +96,8 @@ class Frame:
         "_after",
         "_before",
         "_between",
+        "_closes",
+        "_ends",
         "_first",
         "_in_block",
         "_in_chunk",
@@ -104,12 +107,15 @@ class Frame:
         "_least",
         "_long",
         "_noise_at",
+        "_opens",
         "_our_between",
+        "_our_ends",
         "_our_first",
         "_our_head",
         "_our_joint",
         "_our_last",
         "_our_middle",
+        "_our_size",
         "_our_tail",
         "used",
     )
@@ -129,7 +135,45 @@ class Frame:
         self._our_middle = ours[1][1:-1]
         self._our_joint = self._our_last + self._our_first
         self._our_head, self._our_tail = self._our_first[:-1], self._our_last[1:]
+        # The same, of a chunk with its framing.
+        self._ends = self._last + chunked.END
+        self._opens, self._closes = len(self._first) - 1, 1 - len(self._ends)
+        self._our_size = len(self._our_head) + len(self._our_tail)
+        self._our_ends = self._our_tail + chunked.END
         self.used = False
+
+    def carry(self, segment: bytes, count: Count) -> bytes:
+        """See Carrier."""
+        line = chunked.SIZE_LINES.get(len(segment))
+        if line is None:
+            return b""
+        skip = len(line)
+        starts, ends = segment.startswith, segment.endswith
+        if not (starts(line) and starts(self._first, skip) and ends(self._ends)):
+            return b""
+        spelled = segment[skip + self._opens : self._closes]
+        try:
+            if self._between:
+                spelled, text = self._with_noise(spelled)
+            else:
+                text = _text(spelled)
+        except _UNREADABLE:
+            return b""
+        self.used = True
+        if text:
+            count.chunks += 1
+            count.size += len(text) if text.isascii() else len(text.encode())
+        return b"%x\r\n%b%b%b" % (len(spelled) + self._our_size, self._our_head, spelled, self._our_ends)
+
+    def _with_noise(self, spelled: bytes) -> tuple[bytes, str]:
+        """Text and noise as they go out, and the text. Raises one of _UNREADABLE."""
+        # Two strings with their quotes, which belong to what is between; without it the first has none.
+        at = spelled.find(self._between) + 1
+        noise = spelled[at + self._noise_at :]
+        spelled = spelled[:at]
+        text = _text(spelled)
+        _text(noise)
+        return spelled + self._our_middle + noise, text
 
     def feed(self, chunk: bytes) -> Fed | None:
         """What `chunk` becomes, which is one whole event or several; None unless each is of this frame."""
@@ -140,12 +184,7 @@ class Frame:
             return self._feed_several(chunk)
         try:
             if self._between:
-                # Two strings with their quotes, which belong to what is between; without it the first has none.
-                at = spelled.find(self._between) + 1
-                spelled, noise = spelled[:at], spelled[at + self._noise_at :]
-                text = _text(spelled)
-                _text(noise)
-                spelled += self._our_middle + noise
+                spelled, text = self._with_noise(spelled)
             else:
                 text = _text(spelled)
         except _UNREADABLE:

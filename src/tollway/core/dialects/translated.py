@@ -35,6 +35,7 @@ class TranslatedStream:
     """A streamed answer. See Relay for the contract; `array`: one JSON array instead of server-sent events."""
 
     streamed = True
+    carrier = None
 
     def __init__(
         self, upstream: Dialect, client: Dialect, reading: Reading, reply: Reply, *, array: bool = False
@@ -103,6 +104,7 @@ class TranslatedWhole:
     """A whole answer: read when it is complete, written when it is paid."""
 
     streamed = False
+    carrier = None
     content_type = b"application/json"
 
     def __init__(self, upstream: Dialect, client: Dialect, reading: Reading, reply: Reply) -> None:

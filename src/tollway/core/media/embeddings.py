@@ -126,6 +126,7 @@ class Vectors:
     """The relay of an answer with vectors: whole, and in the client's dialect whatever the upstream's."""
 
     streamed = False
+    carrier = None
     content_type = b"application/json"
     answer = None
 

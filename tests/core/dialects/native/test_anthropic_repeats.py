@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.dialects.openai_chat.test_repeats import TEXTS, fed
+from tests.core.dialects.openai_chat.test_repeats import TEXTS, carried, fed
 
 from tollway.core.dialects import repeats
 from tollway.core.dialects.anthropic.native import NativeStream
@@ -86,10 +86,12 @@ def ends_of(blocks):
 def both(chunks):
     """What came of the chunks, and what came last, read by what repeats and read in full."""
     found = []
-    for kind in (NativeStream, Thorough):
+    for kind, *way in ((NativeStream,), (NativeStream, carried), (Thorough,)):
         relay = kind("ours", "T0ken")
-        found.append((fed(relay, chunks), relay._before, relay._told, relay._after))
-    return found
+        found.append((fed(relay, chunks, *way), relay._before, relay._told, relay._after))
+    quick, quicker, thorough = found
+    assert quick == quicker
+    return quick, thorough
 
 
 @settings(max_examples=600)
@@ -144,6 +146,18 @@ def test_an_event_that_begins_where_another_is_not_complete_is_none(tail):
     event = LEADS[0] + USUAL.replace(b"%b", b"word") + b"\n\n"
     quick, thorough = both([START + event, event, event + tail, event, event])
     assert quick == thorough
+
+
+def test_usual_events_are_carried_until_the_end_begins():
+    relay = NativeStream("ours", "T0ken")
+    events = [LEADS[0] + USUAL.replace(b"%b", b"w" * at) + b"\n\n" for at in range(1, 19)]
+    relay.feed(START + events[0])
+    feed, relay.feed = relay.feed, None
+    for at, one in enumerate(events):
+        found = carried(relay, one)
+        assert (found.out, found.events) == (one, [Grew(at + 1, 1)])
+    feed(b"data: " + BETWEEN[5] + b"\n\n")
+    assert relay.carrier is None
 
 
 @pytest.mark.parametrize("together", [1, 3])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tollway.core.dialects import repeats
 from tollway.core.dialects.openai_chat.native import NativeStream
 from tollway.core.exchange import Grew
-from tollway.core.relay import BadAnswer
+from tollway.core.relay import BadAnswer, Fed
+from tollway.flows.call import Tally
 
 
 class Thorough(NativeStream):
@@ -125,12 +126,26 @@ def merged(events):
     return found
 
 
-def fed(relay, chunks):
+def carried(relay, chunk):
+    """What comes of a chunk that arrives alone, with its framing: carried or fed."""
+    count = Tally()
+    framed = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    out = relay.carrier.carry(framed, count) if chunk and relay.carrier is not None else b""
+    if not out:
+        assert (count.chunks, count.size) == (0, 0)
+        return relay.feed(chunk)
+    size, _, rest = out.partition(b"\r\n")
+    assert rest.endswith(b"\r\n")
+    assert size == b"%x" % (len(rest) - 2)
+    return Fed(rest[:-2], [Grew(count.size, count.chunks)] if count.chunks else [])
+
+
+def fed(relay, chunks, feed=lambda relay, chunk: relay.feed(chunk)):
     """What came of each chunk, up to the first that was refused."""
     found = []
     try:
         for chunk in chunks:
-            one = relay.feed(chunk)
+            one = feed(relay, chunk)
             found.append((one.out, merged(one.events)))
         one = relay.end()
         found.append((one.out, merged(one.events)))
@@ -139,11 +154,17 @@ def fed(relay, chunks):
     return found
 
 
+def check(chunks, include_usage=False):
+    """However a stream is read, the same comes of it."""
+    wanted = fed(Thorough("ours", include_usage=include_usage), chunks)
+    assert fed(NativeStream("ours", include_usage=include_usage), chunks) == wanted
+    assert fed(NativeStream("ours", include_usage=include_usage), chunks, carried) == wanted
+
+
 @settings(max_examples=600)
 @given(streams(), st.booleans())
 def test_a_stream_read_by_what_repeats_is_the_stream_read_in_full(chunks, include_usage):
-    quick, thorough = (kind("ours", include_usage=include_usage) for kind in (NativeStream, Thorough))
-    assert fed(quick, chunks) == fed(thorough, chunks)
+    check(chunks, include_usage)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -152,9 +173,8 @@ def test_no_shape_of_an_event_is_taken_for_another(choice):
     for model, end in itertools.product(MODELS, ENDS + NOISY + ODDLY_NOISY):
         noises = itertools.cycle([b"aB3", b"", b"x", b"longer"])
         chunks = [b"data: " + event((choice, model, end), text, next(noises)) + b"\n\n" for text in texts]
-        quick, thorough = (kind("ours", include_usage=False) for kind in (NativeStream, Thorough))
         for pieces in (chunks, [chunks[0], chunks[1], b"".join(chunks[2:])]):
-            assert fed(quick, pieces) == fed(thorough, pieces)
+            check(pieces)
 
 
 @pytest.mark.parametrize("end", NOISY)
@@ -173,6 +193,46 @@ def test_events_that_differ_in_their_noise_are_not_read_in_full(end, model, toge
             b'"obfuscation":' + b" " * (b": " in end) + b'"%b"' % (b"n" * one) in fed.out
             for one in range(at, at + together)
         )
+
+
+@pytest.mark.parametrize("end", [*ENDS[:2], *NOISY])
+@pytest.mark.parametrize("include_usage", [True, False])
+def test_usual_events_are_carried_and_none_of_them_is_fed(end, include_usage):
+    relay, told = (NativeStream("ours", include_usage=include_usage) for _ in range(2))
+    for at in range(20):
+        chunk = b"data: " + event((CHOICES[0], MODELS[0], end), b"word" * (at + 1), b"n" * at) + b"\n\n"
+        wanted = told.feed(chunk)
+        if at < 2:
+            relay.feed(chunk)
+        else:
+            relay.feed = None
+            assert carried(relay, chunk) == wanted
+
+
+@pytest.mark.parametrize(
+    "mangled",
+    [
+        lambda framed: framed.replace(b"\r\n", b";x=y\r\n", 1),
+        lambda framed: b"0" + framed,
+        lambda framed: framed[:2].upper() + framed[2:],
+        lambda framed: framed[:-2],
+        lambda framed: framed[:-2] + b"\n\n",
+        lambda framed: framed + framed,
+        lambda framed: framed + b"0\r\n\r\n",
+        lambda framed: framed.replace(b"\r\n", b"\n\n", 1),
+        lambda framed: b"%x" % (int(framed[:2], 16) - 1) + framed[2:],
+    ],
+)
+def test_only_one_chunk_as_servers_write_it_is_carried(mangled):
+    relay, count = NativeStream("ours", include_usage=True), Tally()
+    chunk = b"data: " + event((CHOICES[0], MODELS[0], b""), b"words" * 3) + b"\n\n"
+    relay.feed(chunk)
+    relay.feed(chunk)
+    framed = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    assert framed.startswith(b"a4")
+    assert relay.carrier.carry(framed, count)
+    assert relay.carrier.carry(mangled(framed), count) == b""
+    assert (count.chunks, count.size) == (1, 15)
 
 
 FIRST, BETWEEN, LAST = b'data: {"delta":{"content":"', b'"},"noise":"', b'"},"model":"theirs"}'
@@ -263,9 +323,7 @@ def test_payloads_that_end_before_their_text_begins_are_not_of_a_frame():
 @pytest.mark.parametrize("tail", [b"data: ", b"event: x\n", b": x", b"x", b"\r", b"data: {}\n"])
 def test_an_event_that_begins_where_another_is_not_complete_is_none(tail):
     one = b"data: " + event((CHOICES[0], MODELS[0], NOISY[0]), b"word") + b"\n\n"
-    quick, thorough = (kind("ours", include_usage=True) for kind in (NativeStream, Thorough))
-    chunks = [one, one, one, one + tail, one, one]
-    assert fed(quick, chunks) == fed(thorough, chunks)
+    check([one, one, one, one + tail, one, one], include_usage=True)
 
 
 def test_frames_that_never_serve_are_neither_made_nor_kept_for_ever():

@@ -33,7 +33,7 @@ from tollway.core.dialects.native import (
 from tollway.core.errors import GatewayError
 from tollway.core.exchange import Counted, Event, Finished, Grew, Started
 from tollway.core.json import encode
-from tollway.core.relay import BadAnswer, Fed, Receipt
+from tollway.core.relay import BadAnswer, Carrier, Fed, Receipt
 
 _Other = str | float | bool | list[Any] | None
 """What an event nobody knows may have where we know an object."""
@@ -84,6 +84,10 @@ class NativeStream(Stream):
         self._after: list[bytes] = []
         self._holding = False
         self._frames = repeats.Frames()
+
+    @property
+    def carrier(self) -> Carrier | None:
+        return None if self._split.tail else self._frames.last
 
     def feed(self, chunk: bytes) -> Fed:
         frame = self._frames.last

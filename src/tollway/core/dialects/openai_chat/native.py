@@ -19,7 +19,7 @@ from tollway.core.dialects.openai_chat.usage import read_told
 from tollway.core.errors import GatewayError, openai_envelope
 from tollway.core.exchange import Answered, Counted, Event, Failed, Finished, FinishReason, Grew, Started
 from tollway.core.json import decode, encode
-from tollway.core.relay import BadAnswer, Fed, Receipt
+from tollway.core.relay import BadAnswer, Carrier, Fed, Receipt
 
 DONE: Final = b"[DONE]"
 ERROR_TEXT_MAX: Final = 500
@@ -135,6 +135,10 @@ class NativeStream:
         self._done = False
         self._finished = False
         self._frames = repeats.Frames()
+
+    @property
+    def carrier(self) -> Carrier | None:
+        return None if self._split.tail else self._frames.last
 
     def feed(self, chunk: bytes) -> Fed:
         frame = self._frames.last
@@ -306,6 +310,7 @@ class NativeWhole:
     """A whole answer: one JSON object, held until it is complete and paid."""
 
     streamed = False
+    carrier = None
     content_type = b"application/json"
     answer = None
 
