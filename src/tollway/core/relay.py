@@ -26,9 +26,9 @@ class Carrier(Protocol):
     """Knows the usual event of a stream well enough to pass it on as it came from the network."""
 
     def carry(self, segment: bytes, count: Count) -> bytes:
-        """The HTTP/1.1 chunk with its framing that the client gets for such a chunk of the upstream's; what it says is counted.
+        """The HTTP/1.1 chunk with its framing that the client gets for such chunks of the upstream's; what they say is counted.
 
-        b"" where that is not one whole usual event: then it is for `Relay.feed`, and nothing is counted.
+        b"" where each is not one whole usual event: then they are for `Relay.feed`, and nothing is counted.
         """
         ...
 

@@ -304,7 +304,7 @@ class _Outlet:
         return attempt.ended or attempt.tally.failed is not None or sink.congested
 
     def _carry(self, segment: bytes) -> bool | None:
-        """Relay a chunk that came alone and is a usual one; whether to stop for a slow client, None if it is not usual."""
+        """Relay chunks that came whole and are usual ones; whether to stop for a slow client, None if they are not usual."""
         carrier, attempt = self._carrier, self._attempt
         if carrier is None or attempt.received > ANSWER_MAX:
             return None

@@ -151,7 +151,7 @@ class Answer:
             self._pumped = None
 
     def hand(self, segment: bytes) -> bool:
-        """Hand over a segment that is one small chunk, to a reader who waits for it; False where it is not so."""
+        """Hand over a segment of whole small chunks to a reader who waits; False where it is none, or nobody takes it so."""
         if self._pumped is None:
             return False
         take, carry, done = self._pumped

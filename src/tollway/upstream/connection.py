@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
             return
         self._heard_at = self._now()
         if self._between and answer.hand(data):
-            # The usual segment of a stream is one chunk: nothing of it was for the parser to say, which stays between two.
+            # The usual segment of a stream is whole chunks: nothing of it was for the parser to say, which stays between two.
             return
         if (known := self._known) is not None:
             self._known = None

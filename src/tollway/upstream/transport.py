@@ -88,7 +88,7 @@ class UpstreamFault(Exception):
 Take = Callable[[bytes], bool]
 """Takes a piece of a body, b"" being its proper end; whether it wants no more for now."""
 Carry = Callable[[bytes], bool | None]
-"""Takes one chunk of a body with its framing, as it came, likewise; None where it leaves that to others."""
+"""Takes whole chunks of a body with their framing, as they came, likewise; None where it leaves that to others."""
 
 
 def never(_segment: bytes) -> None:
@@ -123,9 +123,9 @@ class UpstreamResponse(Protocol):
     async def pump(self, take: Take, carry: Carry = never) -> None:
         """Hand `take` what `read_some` would return, as it arrives, until it says True or was given b"".
 
-        Cheaper than reading piece by piece: no task is woken for a piece. `carry` is asked first what
-        comes of chunks that arrive one by one. Raises what `take` and `carry` raise, and
-        UpstreamFault. Cancelling it cuts the connection.
+        Cheaper than reading piece by piece: no task is woken for a piece. `carry` is asked first
+        where whole chunks arrive. Raises what `take` and `carry` raise, and UpstreamFault. Cancelling
+        it cuts the connection.
         """
         ...
 

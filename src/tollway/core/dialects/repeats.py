@@ -98,6 +98,7 @@ class Frame:
         "_between",
         "_closes",
         "_ends",
+        "_ends_size",
         "_first",
         "_in_block",
         "_in_chunk",
@@ -137,6 +138,7 @@ class Frame:
         self._our_head, self._our_tail = self._our_first[:-1], self._our_last[1:]
         # The same, of a chunk with its framing.
         self._ends = self._last + chunked.END
+        self._ends_size = len(self._ends)
         self._opens, self._closes = len(self._first) - 1, 1 - len(self._ends)
         self._our_size = len(self._our_head) + len(self._our_tail)
         self._our_ends = self._our_tail + chunked.END
@@ -144,12 +146,13 @@ class Frame:
 
     def carry(self, segment: bytes, count: Count) -> bytes:
         """See Carrier."""
-        line = chunked.SIZE_LINES.get(len(segment))
-        if line is None:
+        if not segment.endswith(self._ends):
             return b""
+        line = chunked.SIZE_LINES.get(len(segment))
+        if line is None or not segment.startswith(line):
+            return self._carry_several(segment, count)
         skip = len(line)
-        starts, ends = segment.startswith, segment.endswith
-        if not (starts(line) and starts(self._first, skip) and ends(self._ends)):
+        if not segment.startswith(self._first, skip):
             return b""
         spelled = segment[skip + self._opens : self._closes]
         try:
@@ -164,6 +167,22 @@ class Frame:
             count.chunks += 1
             count.size += len(text) if text.isascii() else len(text.encode())
         return b"%x\r\n%b%b%b" % (len(spelled) + self._our_size, self._our_head, spelled, self._our_ends)
+
+    def _carry_several(self, segment: bytes, count: Count) -> bytes:
+        """Several chunks that came together, as one."""
+        insides = []
+        for piece in segment.split(self._ends)[:-1]:
+            line = chunked.SIZE_LINES.get(len(piece) + self._ends_size)
+            if line is None or not (piece.startswith(line) and piece.startswith(self._first, len(line))):
+                return b""
+            insides.append(piece[len(line) + self._opens + 1 :])
+        read = self._read_insides(insides)
+        if read is None:
+            return b""
+        out, size, times = read
+        count.chunks += times
+        count.size += size
+        return b"%x\r\n%b\r\n" % (len(out), out)
 
     def _with_noise(self, spelled: bytes) -> tuple[bytes, str]:
         """Text and noise as they go out, and the text. Raises one of _UNREADABLE."""
@@ -221,6 +240,14 @@ class Frame:
         return self.feed_split([payload]) if self.stop([payload], 0) else None
 
     def _feed_insides(self, insides: list[bytes]) -> Fed | None:
+        read = self._read_insides(insides)
+        if read is None:
+            return None
+        out, size, times = read
+        return Fed(out, [Grew(size, times)] if size else [])
+
+    def _read_insides(self, insides: list[bytes]) -> tuple[bytes, int, int] | None:
+        """What events become with this between their outermost quotes, the bytes of their texts, and how many have any."""
         texts: Sequence[bytes] = insides
         ours: Iterable[bytes] = insides
         try:
@@ -235,9 +262,10 @@ class Frame:
         except _UNREADABLE:
             return None
         self.used = True
-        grown = (len(text) if text.isascii() else len(text.encode())) - len(texts) + 1
+        # The texts were read with a space between two.
+        size = (len(text) if text.isascii() else len(text.encode())) - len(texts) + 1
         out = self._our_first + self._our_joint.join(ours) + self._our_last
-        return Fed(out, [Grew(grown, len(texts) - texts.count(b""))] if grown else [])
+        return out, size, len(texts) - texts.count(b"")
 
 
 class Frames:

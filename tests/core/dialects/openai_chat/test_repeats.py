@@ -126,14 +126,14 @@ def merged(events):
     return found
 
 
-def carried(relay, chunk):
-    """What comes of a chunk that arrives alone, with its framing: carried or fed."""
+def carried(relay, *chunks):
+    """What comes of chunks that arrive whole and together, with their framing: carried or fed."""
     count = Tally()
-    framed = b"%x\r\n%b\r\n" % (len(chunk), chunk)
-    out = relay.carrier.carry(framed, count) if chunk and relay.carrier is not None else b""
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    out = relay.carrier.carry(framed, count) if all(chunks) and relay.carrier is not None else b""
     if not out:
         assert (count.chunks, count.size) == (0, 0)
-        return relay.feed(chunk)
+        return relay.feed(b"".join(chunks))
     size, _, rest = out.partition(b"\r\n")
     assert rest.endswith(b"\r\n")
     assert size == b"%x" % (len(rest) - 2)
@@ -217,13 +217,18 @@ def test_usual_events_are_carried_and_none_of_them_is_fed(end, include_usage):
         lambda framed: framed[:2].upper() + framed[2:],
         lambda framed: framed[:-2],
         lambda framed: framed[:-2] + b"\n\n",
-        lambda framed: framed + framed,
+        lambda framed: framed + framed[:-1],
+        lambda framed: framed[1:] + framed,
+        lambda framed: framed + b"1" + framed[1:],
+        lambda framed: framed + framed.replace(b"words", b"\xff"),
+        lambda framed: framed + framed.replace(b"words", b"\n"),
+        lambda framed: framed + framed.replace(b"c1", b"c2"),
         lambda framed: framed + b"0\r\n\r\n",
         lambda framed: framed.replace(b"\r\n", b"\n\n", 1),
         lambda framed: b"%x" % (int(framed[:2], 16) - 1) + framed[2:],
     ],
 )
-def test_only_one_chunk_as_servers_write_it_is_carried(mangled):
+def test_only_chunks_as_servers_write_it_is_carried(mangled):
     relay, count = NativeStream("ours", include_usage=True), Tally()
     chunk = b"data: " + event((CHOICES[0], MODELS[0], b""), b"words" * 3) + b"\n\n"
     relay.feed(chunk)
@@ -233,6 +238,49 @@ def test_only_one_chunk_as_servers_write_it_is_carried(mangled):
     assert relay.carrier.carry(framed, count)
     assert relay.carrier.carry(mangled(framed), count) == b""
     assert (count.chunks, count.size) == (1, 15)
+
+
+@pytest.mark.parametrize("end", [*ENDS[:2], *NOISY])
+@pytest.mark.parametrize("together", [2, 3, 5])
+def test_usual_events_that_came_together_are_carried_as_one_chunk(end, together):
+    relay, told = (NativeStream("ours", include_usage=True) for _ in range(2))
+    chunks = [
+        b"data: " + event((CHOICES[0], MODELS[0], end), b"word" * (at % 4), b"n" * at) + b"\n\n"
+        for at in range(1, 60)
+    ]
+    for chunk in chunks[:2]:
+        relay.feed(chunk)
+        told.feed(chunk)
+    relay.feed = None
+    for at in range(2, 57, together):
+        some = chunks[at : at + together]
+        wanted = told.feed(b"".join(some))
+        found = carried(relay, *some)
+        assert (found.out, merged(found.events)) == (wanted.out, merged(wanted.events))
+
+
+@given(
+    st.lists(st.tuples(SHAPES | USUAL, TEXTS, NOISES | HOSTILE), min_size=2, max_size=6), USUAL, st.booleans()
+)
+def test_whatever_comes_together_with_usual_events_reads_the_same(others, shape, include_usage):
+    usual = [b"data: " + event(shape, text) + b"\n\n" for text in (b"word", b"and", b"more", b"", b"words")]
+    mixed = [b"data: " + event(*one) + b"\n\n" for one in others]
+    quick, thorough = (kind("ours", include_usage=include_usage) for kind in (NativeStream, Thorough))
+    assert fed(quick, usual) == fed(thorough, usual)
+    for some in (usual, [*usual, *mixed], [*mixed, *usual], usual[:1]):
+        outcome = []
+        for relay, feed in (
+            (quick, lambda some: carried(quick, *some)),
+            (thorough, lambda some: thorough.feed(b"".join(some))),
+        ):
+            try:
+                found = feed(some)
+                outcome.append((found.out, merged(found.events), relay._split.tail))
+            except BadAnswer as error:
+                outcome.append(str(error))
+        assert outcome[0] == outcome[1]
+        if type(outcome[0]) is str:
+            break
 
 
 FIRST, BETWEEN, LAST = b'data: {"delta":{"content":"', b'"},"noise":"', b'"},"model":"theirs"}'
