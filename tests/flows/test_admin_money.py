@@ -3,11 +3,15 @@
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import text
 from tests.support.admin import Clock, do, instance, ready, refused
+from tests.support.servers import eventually
 
 from tollway.flows.jobs.runner import Runner
 from tollway.flows.jobs.work import Tools
 from tollway.store import alerts, audit
+from tollway.store.base import HoldRequest
+from tollway.store.leases import HOT_HOLDS, Leases
 
 DAY = 86_400_000
 
@@ -47,6 +51,13 @@ IMPOSSIBLE = [
     ("code.create", {"amount": 1, "note": "a\nb"}),
     ("code.create", {"amount": "0.0000001"}),
     ("credits.grant", {"amount": 1, "expires_in": 0}),
+    ("credits.adjust", {"amount": 0, "note": "nothing"}),
+    ("credits.adjust", {"amount": 1, "note": " "}),
+    ("credits.adjust", {"amount": 1}),
+    ("credits.adjust", {"amount": "-0.0000001", "note": "too fine"}),
+    ("credits.adjust", {"amount": "-1e30", "note": "too much"}),
+    ("credits.adjust", {"amount": -1, "note": "a\nb"}),
+    ("credits.adjust", {"amount": -1, "note": "x", "id": ""}),
     ("credits.overdraft", {"amount": -1}),
     ("credits.alert", {"below": -1}),
 ]
@@ -55,6 +66,62 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize(("operation", "arguments"), IMPOSSIBLE)
 async def test_impossible_arguments_are_refused(admin, operation, arguments):
     assert (await refused(admin, operation, **arguments)).kind == "invalid"
+
+
+async def test_an_adjustment_corrects_a_balance_once_and_says_why(admin):
+    taken = await do(admin, "credits.adjust", amount="-400.5", note="granted twice", id="typo")
+    assert (taken["amount"], taken["balance"]["available"]) == (Decimal("-400.5"), Decimal("599.5"))
+    assert (await do(admin, "credits.adjust", amount="-400.5", note="granted twice", id="typo")) == taken
+    assert (await do(admin, "credits.adjust", amount=1, note="back"))["balance"]["available"] == Decimal(
+        "600.5"
+    )
+
+    # The same id with other terms is another adjustment, which is not made.
+    for amount in ("400.5", "-1"):
+        assert (await refused(admin, "credits.adjust", amount=amount, note="x", id="typo")).kind == "refused"
+    refusal = await refused(admin, "credits.adjust", amount=-601, note="too much")
+    assert (refusal.kind, "600.5 available" in refusal.why) == ("refused", True)
+    assert await available(admin) == Decimal("600.5")
+
+    page = await do(admin, "credits.ledger", limit=2)
+    shown = [(one["kind"], one["amount"], one["note"]) for one in page["entries"]]
+    assert shown == [("adjust", 1, "back"), ("adjust", Decimal("-400.5"), "granted twice")]
+    noted = [row.after["amount"] for row in await admin.read(audit.page) if row.action == "credits.adjust"]
+    assert sorted(noted) == [-400_500_000, 1_000_000]
+    assert (await do(admin, "credits.verify"))["ok"]
+
+
+async def test_what_is_held_for_calls_to_come_can_be_taken_and_what_calls_hold_cannot(admin):
+    plain = admin.store.ledger
+    admin.store.ledger = leases = Leases(plain)
+    try:
+        (wallet,) = await admin.read(
+            lambda conn: (
+                conn.execute(text("SELECT id FROM ledger_account WHERE kind = 'wallet'")).scalars().all()
+            )
+        )
+        for at in range(2 * HOT_HOLDS):
+            call = f"call_{at}"
+            hold = HoldRequest(
+                id=call,
+                wallet=wallet,
+                budget=None,
+                amount=1_000_000,
+                price_version=0,
+                created_at=at,
+                expires_at=10**13,
+            )
+            await leases.hold(hold)
+            await eventually(lambda: not leases._tasks, "a lease to be taken")
+        assert leases._pools[wallet].capacity > 0
+        assert await refused(admin, "credits.adjust", amount=-1000, note="all of it")
+        found = await do(
+            admin, "credits.adjust", amount=-1000 + 2 * HOT_HOLDS, note="all but what calls hold"
+        )
+        assert (found["balance"]["available"], found["balance"]["held"]) == (0, 2 * HOT_HOLDS)
+    finally:
+        await leases.close()
+        admin.store.ledger = plain
 
 
 async def test_codes_are_made_redeemed_once_and_voided(admin):

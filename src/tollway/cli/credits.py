@@ -83,7 +83,35 @@ def grant(
             ("entry", found["id"]),
         ),
     )
-    say(common, f"Granted {found['amount']} credits. A grant is an entry and stays; there is no undo.")
+    say(
+        common,
+        f"Granted {found['amount']} credits. A grant is an entry and stays; see 'credits adjust' to correct it.",
+    )
+
+
+@app.command
+def adjust(
+    amount: Annotated[Decimal, decimal(help="Credits to add, or to take where it begins with a minus.")],
+    /,
+    *,
+    note: Annotated[str, Parameter(help="Why; kept in the ledger.")],
+    account: Account = None,
+    id: Id = None,  # noqa: A002 - the option's name
+    common: Common = DEFAULT,
+) -> None:
+    """Correct a balance: add credits to a wallet or take some out of it."""
+    found = perform(common, "credits.adjust", amount=amount, account=account, note=note, id=id)
+    balance = found["balance"]
+    one(
+        common,
+        found,
+        (
+            ("adjusted by", f"{found['amount']} credits"),
+            ("account", balance["account"]),
+            ("available", f"{balance['available']} credits"),
+            ("entry", found["id"]),
+        ),
+    )
 
 
 @app.command

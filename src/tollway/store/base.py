@@ -159,6 +159,7 @@ class Transfer(Struct, frozen=True, kw_only=True):
     `id` makes it re-runnable: the same id is applied once. Amounts are positive; `kind` decides
     the direction: "grant" (from promo), "topup" (from world) and "refund" (from revenue, for the
     settled hold `hold_id`) into the wallet, "expire" (to promo) and "adjust" (to world) out of it.
+    `inward`: an adjustment the other way.
     """
 
     id: str
@@ -168,6 +169,7 @@ class Transfer(Struct, frozen=True, kw_only=True):
     at: int
     hold_id: str | None = None
     note: str | None = None
+    inward: bool = False
 
 
 class StoreError(Exception):
@@ -238,6 +240,10 @@ class Ledger(Protocol):
 
     async def lapse(self, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
         """Release leases and, in the same transaction, hold what was drawn from them and is not settled yet."""
+        ...
+
+    async def free(self, wallet: int) -> bool:
+        """Let go of what is held of a wallet for calls that have not come yet; False if nothing was."""
         ...
 
     @property

@@ -288,7 +288,7 @@ def _entry_of(request: Transfer) -> dict[str, Any]:
         "topup": (WORLD, request.wallet),
         "refund": (REVENUE, request.wallet),
         "expire": (request.wallet, PROMO),
-        "adjust": (request.wallet, WORLD),
+        "adjust": (WORLD, request.wallet) if request.inward else (request.wallet, WORLD),
     }
     if request.kind not in sides:
         raise IllegalOperation(f"a transfer is one of {', '.join(sides)}, not {request.kind!r}")

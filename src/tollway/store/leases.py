@@ -173,6 +173,9 @@ class Leases:
     async def lapse(self, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
         await self._ledger.lapse(leases, drawn, at)
 
+    async def free(self, wallet: int) -> bool:
+        return await self._given_back(wallet)
+
     @property
     def prompt(self) -> bool:
         return self._ledger.prompt

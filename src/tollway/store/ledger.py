@@ -63,6 +63,9 @@ class QueuedLedger:
     async def lapse(self, leases: Sequence[str], drawn: Sequence[HoldRequest], at: int) -> None:
         await self._change(partial(careful.lapse, owner=self._owner, leases=leases, drawn=drawn, at=at))
 
+    async def free(self, wallet: int) -> bool:  # noqa: ARG002
+        return False
+
     @property
     def prompt(self) -> bool:
         return self._prompt()

@@ -34,6 +34,18 @@ class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     expires_in: int | None = None
 
 
+class Adjust(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Credits to put into a wallet, or to take out of it where `amount` is negative. `note` says why.
+
+    `id` makes it re-runnable: the same id is applied once.
+    """
+
+    amount: Decimal
+    note: str
+    account: str = names.ACCOUNT
+    id: str | None = None
+
+
 class OneWallet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An account's wallet."""
 
@@ -71,6 +83,14 @@ class BalanceView(Struct, frozen=True, kw_only=True):
 
 class Granted(Struct, frozen=True, kw_only=True):
     """A grant and the balance after it."""
+
+    id: str
+    amount: Decimal
+    balance: BalanceView
+
+
+class Adjusted(Struct, frozen=True, kw_only=True):
+    """An adjustment and the balance after it. `amount` is negative where credits were taken."""
 
     id: str
     amount: Decimal
@@ -154,6 +174,40 @@ async def grant(admin: Admin, request: Grant) -> Granted:
         return Granted(id=entry_id, amount=amounts.shown(amount), balance=_balance(change.conn, account))
 
     return await admin.change(work)
+
+
+async def adjust(admin: Admin, request: Adjust) -> Adjusted:
+    """Correct a balance by an entry of its own: an earlier one is never changed."""
+    amount = amounts.micro(request.amount, "an adjustment")
+    if amount == 0:
+        invalid("An adjustment of 0 credits is not possible", "It adds or takes something.")
+    _check(request.note, request.id)
+    if not request.note.strip():
+        invalid(
+            "An adjustment needs a note", "It is the only thing that will tell why.", "--note 'Granted twice'"
+        )
+
+    def work(change: Change) -> Adjusted:
+        account = find_account(change.conn, request.account)
+        transfer = Transfer(
+            id=f"adjust:{request.id}" if request.id else change.new_id("adjust"),
+            kind="adjust",
+            wallet=account.wallet,
+            amount=abs(amount),
+            at=change.now,
+            note=request.note,
+            inward=amount > 0,
+        )
+        _transfer(change, transfer, account)
+        return Adjusted(id=transfer.id, amount=amounts.shown(amount), balance=_balance(change.conn, account))
+
+    try:
+        return await admin.change(work)
+    except _Short as short:
+        # What is held for calls that have not come yet must not keep an operator from it.
+        if not await admin.store.ledger.free(short.wallet):
+            raise
+        return await admin.change(work)
 
 
 async def balance(admin: Admin, request: OneWallet) -> BalanceView:
@@ -240,16 +294,34 @@ async def verify(admin: Admin, _: Nothing) -> Proof:
     return Proof(ok=report.ok, invariants=invariants)
 
 
+class _Short(Refused):
+    """A wallet has less than is to be taken."""
+
+    def __init__(self, transfer: Transfer, account: Account, short: InsufficientFunds) -> None:
+        wanted, available = amounts.shown(transfer.amount), amounts.shown(max(0, short.balance.available))
+        super().__init__(
+            "refused",
+            f"{wanted} credits cannot be taken from the account {account.name!r}",
+            f"It has {available} available; what calls under way hold, and what they cost, is theirs.",
+            f"tollway credits balance --account {account.name}",
+        )
+        self.wallet = transfer.wallet
+
+
 def _transfer(change: Change, transfer: Transfer, account: Account) -> None:
     """Write an entry and its audit row, unless an earlier run of the same command wrote both."""
     written = wallets.entry(change.conn, transfer.id, account.wallet) is not None
     try:
         careful.transfer(change.conn, request=transfer)
-    except (InsufficientFunds, IllegalOperation) as error:
-        raise Refused("refused", f"The ledger refused this {transfer.kind}", f"{error}.") from None
+    except InsufficientFunds as short:
+        raise _Short(transfer, account, short) from None
+    except IllegalOperation as error:
+        kind = "adjustment" if transfer.kind == "adjust" else transfer.kind
+        raise Refused("refused", f"The ledger refused this {kind}", f"{error}.") from None
     if written:
         return
-    after = {"amount": transfer.amount, "entry": transfer.id, "call": transfer.hold_id, "note": transfer.note}
+    amount = -transfer.amount if transfer.kind == "adjust" and not transfer.inward else transfer.amount
+    after = {"amount": amount, "entry": transfer.id, "call": transfer.hold_id, "note": transfer.note}
     change.note(f"credits.{transfer.kind}", account.id, after=after)
 
 

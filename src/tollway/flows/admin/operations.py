@@ -72,6 +72,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "credits.balance": Operation(credit.OneWallet, credit.balance),
     "credits.estimate": Operation(estimates.AskEstimate, estimates.estimate),
     "credits.grant": Operation(credit.Grant, credit.grant),
+    "credits.adjust": Operation(credit.Adjust, credit.adjust),
     "credits.ledger": Operation(credit.LedgerPage, credit.ledger),
     "credits.overdraft": Operation(wallets.SetOverdraft, wallets.overdraft),
     "credits.redeem": Operation(codes.RedeemCode, codes.redeem),
