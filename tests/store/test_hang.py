@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import asyncpg
@@ -13,6 +14,7 @@ from tests.support.postgres import PostgresServer
 from tollway.config import Settings
 from tollway.store.base import Balance, LedgerUnavailable, Store
 from tollway.store.factory import open_store
+from tollway.store.postgres import lifeline
 from tollway.store.postgres.ledger import PostgresLedger
 from tollway.store.postgres.store import PostgresStore
 
@@ -160,3 +162,15 @@ async def test_a_store_that_closes_as_it_hears_of_a_change_ends(
         await asyncio.sleep(0)
     async with asyncio.timeout(DEADLINE):
         await found.close()
+
+
+async def test_a_network_that_is_gone_is_found_out_while_a_query_waits(store: Store) -> None:
+    """The kernel asks the other host whether it is there, for the ledger's connection and for those of the pool."""
+    pooled = await store.read(lambda conn: conn.connection.driver_connection)
+    for connection in (pooled, queue_of(store)._conn):
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == lifeline.IDLE_SECONDS
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == lifeline.BETWEEN_SECONDS
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == lifeline.PROBES
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == lifeline.UNANSWERED_MS

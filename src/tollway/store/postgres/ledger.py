@@ -19,7 +19,7 @@ import asyncpg
 from tollway.store import careful
 from tollway.store.base import Balance, HoldRequest, InsufficientFunds, LedgerUnavailable
 from tollway.store.pending import BACKLOG_MAX, BATCH_MAX, OpenHolds, Pending, Void
-from tollway.store.postgres import batch
+from tollway.store.postgres import batch, lifeline
 
 CONNECT_SECONDS: Final = 1.0
 STATEMENT_SECONDS: Final = 2.0
@@ -256,6 +256,7 @@ class PostgresLedger:
             self._conn = await asyncpg.connect(
                 self._url, timeout=CONNECT_SECONDS, server_settings={"application_name": "tollway-ledger"}
             )
+            lifeline.attach(self._conn)
             await _within(self._conn.add_listener(CHANNEL, lambda *_: self._heard()))
         return self._conn
 

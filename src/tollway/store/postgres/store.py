@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg
+import sqlalchemy.event
 import sqlalchemy.exc
 from sqlalchemy import ColumnElement, Connection, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -19,6 +20,7 @@ from tollway.store.base import IllegalOperation, Ledger, LedgerUnavailable, Stor
 from tollway.store.ledger import QueuedLedger
 from tollway.store.migrations import SCRIPTS, Scripts
 from tollway.store.pending import Pending
+from tollway.store.postgres import lifeline
 from tollway.store.postgres.ledger import RETRY_SECONDS, PostgresLedger
 from tollway.store.watchers import Revisions, Watchers, revisions
 
@@ -84,6 +86,7 @@ class PostgresStore:
                 },
             },
         )
+        sqlalchemy.event.listen(self._pool.sync_engine, "connect", _attach)
         try:
             await self._transact(self._prepare, "READ COMMITTED")
             self._watchers.begin(await self._transact(self._register, "READ COMMITTED"))
@@ -249,6 +252,10 @@ class PostgresStore:
 
     async def _look(self) -> None:
         self._watchers.notice(await self.read(revisions))
+
+
+def _attach(connection: Any, _record: object) -> None:
+    lifeline.attach(connection.driver_connection)
 
 
 class _Lost(LedgerUnavailable):
