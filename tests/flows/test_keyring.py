@@ -12,7 +12,7 @@ import pytest
 from tests.support.admin import do, instance, ready
 
 from tollway.core.errors import GatewayError
-from tollway.flows import keyring
+from tollway.flows import lookups
 from tollway.flows.clock import now_ms
 from tollway.flows.keyring import Keyring
 from tollway.store.base import LedgerUnavailable, Store
@@ -60,6 +60,77 @@ async def test_many_who_ask_at_once_ask_the_database_once(tmp_path):
         assert ring.cached(ring.digest(secret)) is not None
 
 
+async def test_many_keys_that_are_wanted_at_once_are_found_by_few_queries(tmp_path, monkeypatch):
+    monkeypatch.setattr(lookups, "TOGETHER", 20)
+    async with instance(ready(tmp_path), clock=now_ms) as admin:  # type: ignore[arg-type]
+        secrets = [(await do(admin, "key.create", name=f"k{at}"))["key"] for at in range(50)]
+        store = Counted(admin.store)
+        store.open.set()
+        ring = Keyring(store, admin.vault.pepper)  # type: ignore[arg-type]
+        found = await asyncio.gather(*map(ring.find, secrets))
+        assert [key.name for key in found] == [f"k{at}" for at in range(50)]
+        assert store.begun == 3
+
+
+async def test_keys_wanted_while_a_query_is_under_way_are_asked_for_in_the_next(tmp_path):
+    async with instance(ready(tmp_path), clock=now_ms) as admin:  # type: ignore[arg-type]
+        secrets = [(await do(admin, "key.create", name=f"k{at}"))["key"] for at in range(10)]
+        store = Counted(admin.store)
+        ring = Keyring(store, admin.vault.pepper)  # type: ignore[arg-type]
+        asking = []
+        for secret in secrets:
+            asking.append(asyncio.create_task(ring.find(secret)))
+            await turns()
+        store.open.set()
+        assert [key.name for key in await asyncio.gather(*asking)] == [f"k{at}" for at in range(10)]
+        assert store.begun == 2
+
+
+async def test_a_query_that_fails_fails_for_all_who_wait_for_it_and_for_no_other(tmp_path):
+    async with a_ring(tmp_path) as (ring, store, secret):
+
+        async def broken(query: object) -> None:
+            raise LedgerUnavailable("the disk is gone")
+
+        read, store.read = store.read, broken  # type: ignore[method-assign,assignment]
+        for one in await asyncio.gather(*(ring.find(secret) for _ in range(5)), return_exceptions=True):
+            assert isinstance(one, LedgerUnavailable)
+        store.read = read  # type: ignore[method-assign]
+        store.open.set()
+        assert (await ring.find(secret)).name == "ring"
+
+
+async def test_a_query_that_hangs_fails_none_of_those_behind_it(tmp_path, monkeypatch):
+    async with instance(ready(tmp_path), clock=now_ms) as admin:  # type: ignore[arg-type]
+        one, two = [(await do(admin, "key.create", name=f"k{at}"))["key"] for at in range(2)]
+        store = Counted(admin.store)
+        ring = Keyring(store, admin.vault.pepper)  # type: ignore[arg-type]
+        monkeypatch.setattr(lookups, "PATIENCE_S", 0.02)
+        first = asyncio.create_task(ring.find(one))
+        await turns()
+        monkeypatch.setattr(lookups, "PATIENCE_S", 60)
+        # This one waits longer for the same query, and the other for the next.
+        patient, second = (asyncio.create_task(ring.find(secret)) for secret in (one, two))
+        with pytest.raises(LedgerUnavailable):
+            await first
+        await turns()
+        assert (store.begun, store.ended) == (2, 0)
+        store.open.set()
+        assert ((await patient).name, (await second).name) == ("k0", "k1")
+
+
+async def test_who_leaves_before_the_query_begins_is_not_asked_for(tmp_path):
+    async with a_ring(tmp_path) as (ring, store, secret):
+        asking = asyncio.create_task(ring.find(secret))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await turns()
+        assert store.begun <= 1
+        assert store.begun == store.ended
+        store.open.set()
+        assert (await ring.find(secret)).name == "ring"
+
+
 async def test_an_unknown_key_is_asked_for_once_too(tmp_path):
     async with a_ring(tmp_path) as (ring, store, secret):
         stranger = Keyring(store, b"another pepper" * 3)  # type: ignore[arg-type]
@@ -79,9 +150,9 @@ async def test_who_asks_after_a_change_does_not_get_what_was_asked_before_it(tmp
         ring.forget()
         after = asyncio.create_task(ring.find(secret))
         await turns()
-        assert store.begun == 2
         store.open.set()
         await asyncio.gather(before, after)
+        assert store.begun == 2
         assert ring.cached(ring.digest(secret)) is after.result()
 
 
@@ -112,12 +183,12 @@ async def test_the_last_who_leaves_ends_the_look(tmp_path):
 
 async def test_a_look_that_hangs_is_not_waited_for_by_the_next(tmp_path, monkeypatch):
     async with a_ring(tmp_path) as (ring, store, secret):
-        monkeypatch.setattr(keyring, "PATIENCE_S", 0.01)
+        monkeypatch.setattr(lookups, "PATIENCE_S", 0.01)
         with pytest.raises(LedgerUnavailable):
             await ring.find(secret)
         await turns()
         assert store.ended == 1
         store.open.set()
-        monkeypatch.setattr(keyring, "PATIENCE_S", 60)
+        monkeypatch.setattr(lookups, "PATIENCE_S", 60)
         assert (await ring.find(secret)).name == "ring"
         assert store.begun == 2
