@@ -72,20 +72,10 @@ def grant(
         id=id,
         expires_in=None if expires_in is None else seconds(expires_in, "--expires-in"),
     )
-    balance = found["balance"]
-    one(
-        common,
-        found,
-        (
-            ("granted", f"{found['amount']} credits"),
-            ("account", balance["account"]),
-            ("available", f"{balance['available']} credits"),
-            ("entry", found["id"]),
-        ),
-    )
+    _entered(common, "granted", found)
     say(
         common,
-        f"Granted {found['amount']} credits. A grant is an entry and stays; see 'credits adjust' to correct it.",
+        f"Granted {found['amount']} credits. A grant is an entry and stays; 'tollway credits adjust' corrects it.",
     )
 
 
@@ -101,17 +91,19 @@ def adjust(
 ) -> None:
     """Correct a balance: add credits to a wallet or take some out of it."""
     found = perform(common, "credits.adjust", amount=amount, account=account, note=note, id=id)
+    _entered(common, "adjusted by", found)
+
+
+def _entered(common: Common, what: str, found: dict[str, Any]) -> None:
+    """Show an entry and the balance after it."""
     balance = found["balance"]
-    one(
-        common,
-        found,
-        (
-            ("adjusted by", f"{found['amount']} credits"),
-            ("account", balance["account"]),
-            ("available", f"{balance['available']} credits"),
-            ("entry", found["id"]),
-        ),
+    facts = (
+        (what, f"{found['amount']} credits"),
+        ("account", balance["account"]),
+        ("available", f"{balance['available']} credits"),
+        ("entry", found["id"]),
     )
+    one(common, found, facts)
 
 
 @app.command
@@ -175,7 +167,7 @@ def refund(
             ("entry", found["id"]),
         ),
     )
-    say(common, "A refund is an entry and stays; there is no undo.")
+    say(common, "A refund is an entry and stays; 'tollway credits adjust' corrects it.")
 
 
 @app.command

@@ -91,6 +91,8 @@ class Lookups:
         if not look.answer.done():
             if error is not None:
                 look.answer.set_exception(error)
+                # Seen: whoever waited may have left in this very turn.
+                look.answer.exception()
             elif task.cancelled():
                 look.answer.cancel()
             else:
