@@ -164,8 +164,8 @@ class Recorder:
         # What is remembered has no framing.
         return False
 
-    def write_framed(self, chunk: bytes) -> bool:
-        raise NotImplementedError
+    def write_framed(self, chunk: bytes) -> bool:  # noqa: ARG002
+        raise RuntimeError("a chunk with its framing was given to an answer that is remembered without")
 
     @property
     def congested(self) -> bool:
