@@ -175,7 +175,7 @@ class Frame:
             line = chunked.SIZE_LINES.get(len(piece) + self._ends_size)
             if line is None or not (piece.startswith(line) and piece.startswith(self._first, len(line))):
                 return b""
-            insides.append(piece[len(line) + self._opens + 1 :])
+            insides.append(piece[len(line) + len(self._first) :])
         read = self._read_insides(insides)
         if read is None:
             return b""
